@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT
+/// What a model asks of kernels: the argument structs and the `kernel_set` concept. No SIMD here, so that whoever only
+/// hands kernels around (or writes another set, for another instruction set or a dispatcher) includes nothing heavy.
+#pragma once
+
+#include <concepts>
+#include <cstdint>
+#include <limits>
+#include <span>
+
+#include "../core/element.hpp"
+#include "../core/executor.hpp"
+#include "../tensor/kv_panels.hpp"
+#include "rope_config.hpp"
+
+namespace blockattn::inline v0 {
+
+/// A weight matrix of shape (rows, cols), repacked for the kernels; not owned. Layout, the same on every ISA:
+///
+///     [ceil(rows/16)][ceil(cols/lane)][16 rows][lane cols]      lane = 1 for f32, 2 for bf16; padding is zero
+///
+/// which is the layout of keys in tensor/kv_panels.hpp with output rows for keys: a projection and a score are the
+/// same product.
+struct packed_matrix {
+  const std::byte* data = nullptr;  // 64-byte aligned
+  dtype type = dtype::f32;          // f32 or bf16
+  std::size_t rows = 0;             // outputs
+  std::size_t cols = 0;             // inputs
+
+  [[nodiscard]] constexpr std::size_t lane() const noexcept { return lane_elements_of(type); }
+  /// Bytes of one panel of 16 rows.
+  [[nodiscard]] constexpr std::size_t panel_bytes() const noexcept { return ceil_div(cols, lane()) * panel_width * 4; }
+  [[nodiscard]] constexpr std::size_t bytes() const noexcept { return ceil_div(rows, panel_width) * panel_bytes(); }
+};
+
+/// How a product with bf16 weights is computed. `automatic`: by products of bf16 pairs where the instruction set has
+/// them (the row is rounded to bf16), else in float. `f32`: always in float, products exact, rows not rounded.
+enum class compute_type : std::uint8_t { automatic, f32 };
+
+/// A run of stored keys and values that queries attend to: a placed block, or the tokens that a context owns; of one
+/// layer, all key/value heads.
+struct kv_segment {
+  const std::byte* keys = nullptr;    // key panel of head 0 (tensor/kv_panels.hpp)
+  const std::byte* values = nullptr;  // value panel of head 0
+  std::size_t key_stride = 0;         // bytes from the keys of one head to those of the next
+  std::size_t value_stride = 0;
+  std::size_t tokens = 0;
+  std::int64_t start = 0;             // global position of its first token: decides what is visible
+  const float* turn = nullptr;        // cos[pairs], sin[pairs] of R(-start), applied to queries; null: keys are in place
+};
+
+/// One query sequence against its segments, in one layer: the question of one request, or one passage being encoded.
+///
+/// Row r of `queries` is token r at position `positions[r]`, its heads side by side: (tokens, heads * head_dim),
+/// rotated to its position and **not** scaled. Query head h reads key/value head h / (heads / kv_heads).
+/// A key at global position p is visible to a row at P iff p <= P and P - p < window.
+struct attention_job {
+  const float* queries = nullptr;
+  std::size_t query_stride = 0;  // floats from one row to the next
+  const std::int64_t* positions = nullptr;
+  std::size_t tokens = 0;
+  std::span<const kv_segment> segments;
+  float* out = nullptr;          // (tokens, heads * head_dim)
+  std::size_t out_stride = 0;
+};
+
+/// What all jobs of one call share.
+struct attention_shape {
+  std::uint32_t heads = 0;
+  std::uint32_t kv_heads = 0;
+  std::uint32_t head_dim = 0;    // even, 2 to 256
+  dtype type = dtype::bf16;      // of keys and values: f32 or bf16
+  float scale = 1.0f;            // of scores, usually 1 / sqrt(head_dim)
+  std::int64_t window = std::numeric_limits<std::int64_t>::max();
+  std::uint32_t rotary_dim = 0;  // of the turn tables
+  rope_layout layout = rope_layout::half_split;
+};
+
+/// A set of kernels. All are noexcept and allocate nothing; scratch sizes are asked for beforehand and depend on
+/// nothing but the arguments. Output bits do not depend on the executor.
+template <class K>
+concept kernel_set = requires(executor_ref workers, packed_matrix w, compute_type compute, const float* x, float* y,
+                              std::size_t n, std::span<std::byte> scratch, std::span<const attention_job> jobs,
+                              const attention_shape& shape) {
+  { K::isa() } -> std::convertible_to<const char*>;
+  // y(n, w.rows) = x(n, w.cols) * transpose(w); strides in floats.
+  { K::project_scratch(w, compute, n) } -> std::same_as<std::size_t>;
+  { K::project(workers, w, compute, x, n, n, y, n, scratch) } noexcept;
+  { K::attend_scratch(n, jobs, shape) } -> std::same_as<std::size_t>;
+  { K::attend(workers, jobs, shape, scratch) } noexcept;
+  { K::rms_norm(x, n, x, n, float{}, y) } noexcept;
+};
+
+}  // namespace blockattn::inline v0

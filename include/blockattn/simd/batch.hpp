@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: MIT
+/// Sixteen floats: the unit of every kernel. It is 1 zmm, 2 ymm, 4 xmm or 4 NEON registers, so that one kernel body and
+/// one layout of stored keys serve every instruction set.
+///
+/// This is the shim over xsimd 8.1 to 14: it owns fused multiply-add (8.1 leaves it to the compiler's contraction on
+/// AVX-512), horizontal reductions in a fixed order, and loads and stores that widen and narrow. No operation here relies
+/// on IEEE specials or on rounding tricks that `-ffast-math` would remove.
+#pragma once
+
+#include <bit>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+#include <xsimd/xsimd.hpp>
+
+#include "../core/element.hpp"
+#include "isa.hpp"
+
+#if defined(__aarch64__)
+#include <arm_neon.h>
+#elif defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+namespace blockattn::inline v0 {
+inline namespace BLOCKATTN_ISA {
+
+#if defined(XSIMD_NO_SUPPORTED_ARCHITECTURE)
+#error "blockattn needs an instruction set that xsimd knows: SSE2 or better, or NEON64"
+#endif
+
+using native_f32 = xsimd::batch<float>;
+using native_i32 = xsimd::batch<std::int32_t>;
+
+static_assert(16 % native_f32::size == 0 && native_f32::size <= 16);
+
+/// Sixteen floats in registers.
+struct f32x16 {
+  static constexpr std::size_t registers = 16 / native_f32::size;
+  native_f32 r[registers];
+};
+
+/// Architectural vector registers, for choosing register tiles.
+#if defined(__AVX512F__) || defined(__aarch64__)
+inline constexpr std::size_t vector_registers = 32;
+#else
+inline constexpr std::size_t vector_registers = 16;
+#endif
+
+/// Calls `f(std::integral_constant<std::size_t, i>)` for i in [0, N), written out: accumulators that are indexed by
+/// the argument stay in registers at any optimisation level, which a loop does not promise.
+template <std::size_t N, class F>
+BLOCKATTN_INLINE void unroll(F&& f) noexcept {
+  [&]<std::size_t... I>(std::index_sequence<I...>) BLOCKATTN_LAMBDA_INLINE {
+    (f(std::integral_constant<std::size_t, I>{}), ...);
+  }(std::make_index_sequence<N>{});
+}
+
+namespace detail {
+template <class F>
+BLOCKATTN_INLINE f32x16 make16(F&& f) noexcept {
+  f32x16 out;
+  unroll<f32x16::registers>([&](auto i) BLOCKATTN_LAMBDA_INLINE { out.r[i] = f(std::size_t{i}); });
+  return out;
+}
+BLOCKATTN_INLINE native_f32 as_f32(native_i32 x) noexcept { return std::bit_cast<native_f32>(x); }
+BLOCKATTN_INLINE native_i32 as_i32(native_f32 x) noexcept { return std::bit_cast<native_i32>(x); }
+
+// x * y + z with one rounding where the ISA has it, spelled out so that no compiler flag decides.
+BLOCKATTN_INLINE native_f32 fused(native_f32 x, native_f32 y, native_f32 z) noexcept {
+#if defined(__AVX512F__)
+  return _mm512_fmadd_ps(x, y, z);
+#elif defined(__FMA__)
+  return _mm256_fmadd_ps(x, y, z);
+#elif defined(__aarch64__)
+  return vfmaq_f32(z, x, y);
+#else
+  return x * y + z;
+#endif
+}
+}  // namespace detail
+
+BLOCKATTN_INLINE f32x16 broadcast(float x) noexcept {
+  const native_f32 v(x);
+  return detail::make16([&](std::size_t) BLOCKATTN_LAMBDA_INLINE { return v; });
+}
+BLOCKATTN_INLINE f32x16 zero16() noexcept { return broadcast(0.0f); }
+BLOCKATTN_INLINE f32x16 load(const float* p) noexcept {
+  return detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE { return native_f32::load_unaligned(p + i * native_f32::size); });
+}
+BLOCKATTN_INLINE void store(float* p, f32x16 x) noexcept {
+  unroll<f32x16::registers>([&](auto i) BLOCKATTN_LAMBDA_INLINE { x.r[i].store_unaligned(p + i * native_f32::size); });
+}
+BLOCKATTN_INLINE f32x16 operator+(f32x16 x, f32x16 y) noexcept {
+  return detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE { return x.r[i] + y.r[i]; });
+}
+BLOCKATTN_INLINE f32x16 operator-(f32x16 x, f32x16 y) noexcept {
+  return detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE { return x.r[i] - y.r[i]; });
+}
+BLOCKATTN_INLINE f32x16 operator*(f32x16 x, f32x16 y) noexcept {
+  return detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE { return x.r[i] * y.r[i]; });
+}
+BLOCKATTN_INLINE f32x16 operator/(f32x16 x, f32x16 y) noexcept {
+  return detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE { return x.r[i] / y.r[i]; });
+}
+BLOCKATTN_INLINE f32x16 max(f32x16 x, f32x16 y) noexcept {
+  return detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE { return xsimd::max(x.r[i], y.r[i]); });
+}
+BLOCKATTN_INLINE f32x16 min(f32x16 x, f32x16 y) noexcept {
+  return detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE { return xsimd::min(x.r[i], y.r[i]); });
+}
+/// x * y + z, fused where the instruction set fuses (all but plain SSE and AVX).
+BLOCKATTN_INLINE f32x16 fma(f32x16 x, f32x16 y, f32x16 z) noexcept {
+  return detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE { return detail::fused(x.r[i], y.r[i], z.r[i]); });
+}
+
+/// Lanes `first` to `last - 1` of x; `otherwise` elsewhere. Bounds outside [0, 16] are clamped by the comparison.
+BLOCKATTN_INLINE f32x16 keep_lanes(f32x16 x, float otherwise, std::ptrdiff_t first, std::ptrdiff_t last) noexcept {
+  alignas(alignment) static constexpr float lane[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  // 24 bits of float hold any clamped bound.
+  const auto clamp = [](std::ptrdiff_t n) { return static_cast<float>(n < 0 ? 0 : n > 16 ? 16 : n); };
+  const native_f32 low(clamp(first)), high(clamp(last)), other(otherwise);
+  return detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE {
+    const native_f32 index = native_f32::load_aligned(lane + i * native_f32::size);
+    return xsimd::select((index >= low) & (index < high), x.r[i], other);
+  });
+}
+
+/// The sum of all lanes, as a fixed tree: halves first, down to neighbours.
+BLOCKATTN_INLINE float reduce_add(f32x16 x) noexcept {
+  alignas(alignment) float v[16];
+  store(v, x);
+  for (std::size_t step = 8; step > 0; step /= 2)
+    for (std::size_t i = 0; i < step; ++i) v[i] += v[i + step];
+  return v[0];
+}
+/// The largest lane.
+BLOCKATTN_INLINE float reduce_max(f32x16 x) noexcept {
+#if defined(__AVX512F__)
+  return _mm512_reduce_max_ps(x.r[0]);
+#elif defined(__AVX__)
+  __m256 m = _mm256_max_ps(x.r[0], x.r[1]);
+  __m128 h = _mm_max_ps(_mm256_castps256_ps128(m), _mm256_extractf128_ps(m, 1));
+  h = _mm_max_ps(h, _mm_movehl_ps(h, h));
+  return _mm_cvtss_f32(_mm_max_ss(h, _mm_shuffle_ps(h, h, 1)));
+#elif defined(__aarch64__)
+  return vmaxvq_f32(vmaxq_f32(vmaxq_f32(x.r[0], x.r[1]), vmaxq_f32(x.r[2], x.r[3])));
+#else
+  alignas(alignment) float v[16];
+  store(v, x);
+  for (std::size_t step = 8; step > 0; step /= 2)
+    for (std::size_t i = 0; i < step; ++i) v[i] = v[i] < v[i + step] ? v[i + step] : v[i];
+  return v[0];
+#endif
+}
+
+/// Sixteen 32-bit lanes of two bf16 each: the lower ones, widened. They are the even elements in memory.
+BLOCKATTN_INLINE f32x16 load_even(const bf16* pairs) noexcept {
+  return detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE {
+    const auto raw = native_i32::load_unaligned(reinterpret_cast<const std::int32_t*>(pairs) + i * native_i32::size);
+    return detail::as_f32(raw << 16);
+  });
+}
+/// The upper ones, widened: the odd elements in memory.
+BLOCKATTN_INLINE f32x16 load_odd(const bf16* pairs) noexcept {
+  const native_i32 mask(static_cast<std::int32_t>(0xffff0000u));
+  return detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE {
+    const auto raw = native_i32::load_unaligned(reinterpret_cast<const std::int32_t*>(pairs) + i * native_i32::size);
+    return detail::as_f32(raw & mask);
+  });
+}
+
+/// Sixteen consecutive bf16, widened exactly.
+BLOCKATTN_INLINE f32x16 load(const bf16* p) noexcept {
+#if defined(__AVX512F__)
+  const __m256i raw = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return {{native_f32(_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(raw), 16)))}};
+#elif defined(__AVX2__)
+  return detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE {
+    const __m128i raw = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 8 * i));
+    return native_f32(_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(raw), 16)));
+  });
+#else
+  alignas(alignment) float v[16];
+  for (std::size_t i = 0; i < 16; ++i) v[i] = widen(p[i]);
+  return load(v);
+#endif
+}
+
+/// Each lane rounded to bf16, to nearest, ties to even, as a 32-bit lane that holds the float with that value.
+/// NaN stays NaN.
+BLOCKATTN_INLINE f32x16 round_to_bf16(f32x16 x) noexcept {
+  const native_i32 one(1), half(0x7fff), mask(static_cast<std::int32_t>(0xffff0000u));
+  const native_i32 magnitude(0x7fffffff), infinity(0x7f800000), quiet(0x00400000);
+  return detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE {
+    const native_i32 u = detail::as_i32(x.r[i]);
+    const native_i32 odd = (u >> 16) & one;
+    const native_i32 rounded = (u + half + odd) & mask;
+    const native_i32 nan = (u | quiet) & mask;
+    return detail::as_f32(xsimd::select((u & magnitude) > infinity, nan, rounded));
+  });
+}
+/// Rounds to bf16 and stores 16 of them.
+BLOCKATTN_INLINE void store(bf16* p, f32x16 x) noexcept {
+#if defined(__AVX512BF16__) && defined(__AVX512F__)
+  const __m256bh narrow = _mm512_cvtneps_pbh(x.r[0]);
+  std::memcpy(p, &narrow, 32);
+#elif defined(__AVX2__)
+  const f32x16 rounded = round_to_bf16(x);
+  __m256i lanes[2];
+#if defined(__AVX512F__)
+  const __m512i all = _mm512_srli_epi32(_mm512_castps_si512(rounded.r[0]), 16);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(all));
+  (void)lanes;
+#else
+  for (std::size_t i = 0; i < 2; ++i) lanes[i] = _mm256_srli_epi32(_mm256_castps_si256(rounded.r[i]), 16);
+  // packus works within 128-bit halves; the permutation puts the quarters back in order.
+  const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(lanes[0], lanes[1]), 0xd8);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), packed);
+#endif
+#else
+  alignas(alignment) float v[16];
+  store(v, x);
+  for (std::size_t i = 0; i < 16; ++i) p[i] = to_bf16(v[i]);
+#endif
+}
+
+}  // namespace BLOCKATTN_ISA
+}  // namespace blockattn::inline v0

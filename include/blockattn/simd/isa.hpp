@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT
+/// The instruction set of this translation unit, and the inline namespace that is named after it.
+///
+/// A header-only library runs on what its includer compiles for. Everything under `simd/` and `kernel/` that holds
+/// vector code lives in `inline namespace BLOCKATTN_ISA`, so two translation units with different `-m` flags get
+/// different types and functions: sharing a session between them fails to link instead of merging silently.
+/// Rule: compile all translation units of a program that include kernels with the same `-m` flags.
+#pragma once
+
+#include "../core/config.hpp"
+
+// NOLINTBEGIN: the name must be a macro, namespaces cannot be computed.
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
+#if defined(__AVX512BF16__) && defined(__AVX512VNNI__)
+#define BLOCKATTN_ISA isa_x86_64_v4_bf16_vnni
+#elif defined(__AVX512BF16__)
+#define BLOCKATTN_ISA isa_x86_64_v4_bf16
+#elif defined(__AVX512VNNI__)
+#define BLOCKATTN_ISA isa_x86_64_v4_vnni
+#else
+#define BLOCKATTN_ISA isa_x86_64_v4
+#endif
+#elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
+#define BLOCKATTN_ISA isa_x86_64_v3
+#elif defined(__AVX__)
+#define BLOCKATTN_ISA isa_x86_64_avx
+#elif defined(__SSE4_1__)
+#define BLOCKATTN_ISA isa_x86_64_sse41
+#elif defined(__SSE2__)
+#define BLOCKATTN_ISA isa_x86_64
+#elif defined(__aarch64__) && defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+#define BLOCKATTN_ISA isa_neon64_bf16
+#elif defined(__aarch64__)
+#define BLOCKATTN_ISA isa_neon64
+#else
+#define BLOCKATTN_ISA isa_scalar
+#endif
+
+#define BLOCKATTN_TEXT_(x) #x
+#define BLOCKATTN_TEXT(x) BLOCKATTN_TEXT_(x)
+// NOLINTEND
+
+namespace blockattn::inline v0 {
+inline namespace BLOCKATTN_ISA {
+
+/// The instruction set that this translation unit was compiled for, without the prefix: `"x86_64_v3"`.
+[[nodiscard]] constexpr const char* isa_name() noexcept { return &BLOCKATTN_TEXT(BLOCKATTN_ISA)[4]; }
+
+/// Whether products of bf16 pairs run as one instruction. Where they do not, bf16 is widened and multiplied in float,
+/// and activations are not rounded.
+#if (defined(__AVX512BF16__) && defined(__AVX512VL__)) || defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+inline constexpr bool has_bf16_dot = true;
+#else
+inline constexpr bool has_bf16_dot = false;
+#endif
+
+}  // namespace BLOCKATTN_ISA
+}  // namespace blockattn::inline v0
