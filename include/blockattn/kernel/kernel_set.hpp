@@ -77,18 +77,29 @@ struct attention_shape {
 };
 
 /// A set of kernels. All are noexcept and allocate nothing; scratch sizes are asked for beforehand and depend on
-/// nothing but the arguments. Output bits do not depend on the executor.
+/// nothing but the arguments. Output bits do not depend on the executor. `native_kernels` documents each call.
 template <class K>
-concept kernel_set = requires(executor_ref workers, packed_matrix w, compute_type compute, const float* x, float* y,
-                              std::size_t n, std::span<std::byte> scratch, std::span<const attention_job> jobs,
-                              const attention_shape& shape) {
-  { K::isa() } -> std::convertible_to<const char*>;
-  // y(n, w.rows) = x(n, w.cols) * transpose(w); strides in floats.
-  { K::project_scratch(w, compute, n) } -> std::same_as<std::size_t>;
-  { K::project(workers, w, compute, x, n, n, y, n, scratch) } noexcept;
-  { K::attend_scratch(n, jobs, shape) } -> std::same_as<std::size_t>;
-  { K::attend(workers, jobs, shape, scratch) } noexcept;
-  { K::rms_norm(x, n, x, n, float{}, y) } noexcept;
-};
+concept kernel_set =
+    requires(executor_ref workers, const packed_matrix& w, compute_type compute, std::size_t n, dtype type,
+             const std::byte* in, std::byte* out, const float* x, float* y, std::span<std::byte> scratch,
+             std::span<const attention_job> jobs, const attention_shape& shape, const kv_shape& kv, rope_layout layout) {
+      { K::isa() } -> std::convertible_to<const char*>;
+      // Weights: panels from rows, one row back, y(n, w.rows) = x(n, w.cols) W^T.
+      { K::pack(workers, w, out, n, type, in, n) } noexcept;
+      { K::gather(w, n, y) } noexcept;
+      { K::project_scratch(w, compute, n) } noexcept -> std::same_as<std::size_t>;
+      { K::project(workers, w, compute, x, n, n, y, n, scratch) } noexcept;
+      // Attention over stored keys and values; into the store; the key side of re-encoding.
+      { K::attend_scratch(n, jobs, shape) } noexcept -> std::same_as<std::size_t>;
+      { K::attend(workers, jobs, shape, scratch) } noexcept;
+      { K::store_kv(kv, x, x, n, out, n, n, n) } noexcept;
+      { K::zero_kv_padding(kv, out, n, n) } noexcept;
+      { K::turn_keys(kv, in, n, x, n, layout, out) } noexcept;
+      // One row.
+      { K::turn_row(y, n, n, x, n, layout) } noexcept;
+      { K::rms_norm(x, n, x, 0.0f, y) } noexcept;
+      { K::add(y, x, n) } noexcept;
+      { K::swiglu(x, x, n, y) } noexcept;
+    };
 
 }  // namespace blockattn::inline v0

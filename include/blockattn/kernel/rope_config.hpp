@@ -150,6 +150,10 @@ inline double yarn_pair(double rotations, double dim, double theta, double origi
     if (!(config.frequency_divisors[m] > 0)) return bad("a frequency divisor must be positive", config.frequency_divisors[m]);
     out.per_position[m] /= config.frequency_divisors[m];
   }
+  // A file's numbers may pass each check above and still overflow together; an infinite angle would be a NaN logit.
+  for (const double f : out.per_position)
+    if (!std::isfinite(f)) return bad("frequencies must be finite", f);
+  if (!std::isfinite(out.magnitude)) return bad("the magnitude of yarn must be finite", out.magnitude);
   return out;
 }
 

@@ -56,7 +56,7 @@ BLOCKATTN_INLINE void unroll(F&& f) noexcept {
   }(std::make_index_sequence<N>{});
 }
 
-namespace detail {
+namespace isa_detail {
 template <class F>
 BLOCKATTN_INLINE f32x16 make16(F&& f) noexcept {
   f32x16 out;
@@ -65,6 +65,31 @@ BLOCKATTN_INLINE f32x16 make16(F&& f) noexcept {
 }
 BLOCKATTN_INLINE native_f32 as_f32(native_i32 x) noexcept { return std::bit_cast<native_f32>(x); }
 BLOCKATTN_INLINE native_i32 as_i32(native_f32 x) noexcept { return std::bit_cast<native_i32>(x); }
+
+// Shifts of 32-bit lanes by a constant, zeros moving in. Spelled out for AVX-512, where g++ 12 warns of an uninitialised
+// register inside its own unmasked intrinsics.
+template <int N>
+BLOCKATTN_INLINE native_i32 shift_left(native_i32 x) noexcept {
+#if defined(__AVX512F__)
+  return _mm512_maskz_slli_epi32(static_cast<__mmask16>(-1), x, N);
+#else
+  return x << N;
+#endif
+}
+template <int N>
+BLOCKATTN_INLINE native_i32 shift_right(native_i32 x) noexcept {
+#if defined(__AVX512F__)
+  return _mm512_maskz_srli_epi32(static_cast<__mmask16>(-1), x, N);
+#elif defined(__AVX2__)
+  return _mm256_srli_epi32(x, N);
+#elif defined(__aarch64__)
+  return vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_s32(x), N));
+#elif defined(__SSE2__) && !defined(__AVX__)
+  return _mm_srli_epi32(x, N);
+#else
+  return (x >> N) & native_i32(static_cast<std::int32_t>(0xffffffffu >> N));
+#endif
+}
 
 // x * y + z with one rounding where the ISA has it, spelled out so that no compiler flag decides.
 BLOCKATTN_INLINE native_f32 fused(native_f32 x, native_f32 y, native_f32 z) noexcept {
@@ -78,40 +103,40 @@ BLOCKATTN_INLINE native_f32 fused(native_f32 x, native_f32 y, native_f32 z) noex
   return x * y + z;
 #endif
 }
-}  // namespace detail
+}  // namespace isa_detail
 
 BLOCKATTN_INLINE f32x16 broadcast(float x) noexcept {
   const native_f32 v(x);
-  return detail::make16([&](std::size_t) BLOCKATTN_LAMBDA_INLINE { return v; });
+  return isa_detail::make16([&](std::size_t) BLOCKATTN_LAMBDA_INLINE { return v; });
 }
 BLOCKATTN_INLINE f32x16 zero16() noexcept { return broadcast(0.0f); }
 BLOCKATTN_INLINE f32x16 load(const float* p) noexcept {
-  return detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE { return native_f32::load_unaligned(p + i * native_f32::size); });
+  return isa_detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE { return native_f32::load_unaligned(p + i * native_f32::size); });
 }
 BLOCKATTN_INLINE void store(float* p, f32x16 x) noexcept {
   unroll<f32x16::registers>([&](auto i) BLOCKATTN_LAMBDA_INLINE { x.r[i].store_unaligned(p + i * native_f32::size); });
 }
 BLOCKATTN_INLINE f32x16 operator+(f32x16 x, f32x16 y) noexcept {
-  return detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE { return x.r[i] + y.r[i]; });
+  return isa_detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE { return x.r[i] + y.r[i]; });
 }
 BLOCKATTN_INLINE f32x16 operator-(f32x16 x, f32x16 y) noexcept {
-  return detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE { return x.r[i] - y.r[i]; });
+  return isa_detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE { return x.r[i] - y.r[i]; });
 }
 BLOCKATTN_INLINE f32x16 operator*(f32x16 x, f32x16 y) noexcept {
-  return detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE { return x.r[i] * y.r[i]; });
+  return isa_detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE { return x.r[i] * y.r[i]; });
 }
 BLOCKATTN_INLINE f32x16 operator/(f32x16 x, f32x16 y) noexcept {
-  return detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE { return x.r[i] / y.r[i]; });
+  return isa_detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE { return x.r[i] / y.r[i]; });
 }
 BLOCKATTN_INLINE f32x16 max(f32x16 x, f32x16 y) noexcept {
-  return detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE { return xsimd::max(x.r[i], y.r[i]); });
+  return isa_detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE { return xsimd::max(x.r[i], y.r[i]); });
 }
 BLOCKATTN_INLINE f32x16 min(f32x16 x, f32x16 y) noexcept {
-  return detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE { return xsimd::min(x.r[i], y.r[i]); });
+  return isa_detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE { return xsimd::min(x.r[i], y.r[i]); });
 }
 /// x * y + z, fused where the instruction set fuses (all but plain SSE and AVX).
 BLOCKATTN_INLINE f32x16 fma(f32x16 x, f32x16 y, f32x16 z) noexcept {
-  return detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE { return detail::fused(x.r[i], y.r[i], z.r[i]); });
+  return isa_detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE { return isa_detail::fused(x.r[i], y.r[i], z.r[i]); });
 }
 
 /// Lanes `first` to `last - 1` of x; `otherwise` elsewhere. Bounds outside [0, 16] are clamped by the comparison.
@@ -120,7 +145,7 @@ BLOCKATTN_INLINE f32x16 keep_lanes(f32x16 x, float otherwise, std::ptrdiff_t fir
   // 24 bits of float hold any clamped bound.
   const auto clamp = [](std::ptrdiff_t n) { return static_cast<float>(n < 0 ? 0 : n > 16 ? 16 : n); };
   const native_f32 low(clamp(first)), high(clamp(last)), other(otherwise);
-  return detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE {
+  return isa_detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE {
     const native_f32 index = native_f32::load_aligned(lane + i * native_f32::size);
     return xsimd::select((index >= low) & (index < high), x.r[i], other);
   });
@@ -156,17 +181,17 @@ BLOCKATTN_INLINE float reduce_max(f32x16 x) noexcept {
 
 /// Sixteen 32-bit lanes of two bf16 each: the lower ones, widened. They are the even elements in memory.
 BLOCKATTN_INLINE f32x16 load_even(const bf16* pairs) noexcept {
-  return detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE {
+  return isa_detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE {
     const auto raw = native_i32::load_unaligned(reinterpret_cast<const std::int32_t*>(pairs) + i * native_i32::size);
-    return detail::as_f32(raw << 16);
+    return isa_detail::as_f32(isa_detail::shift_left<16>(raw));
   });
 }
 /// The upper ones, widened: the odd elements in memory.
 BLOCKATTN_INLINE f32x16 load_odd(const bf16* pairs) noexcept {
   const native_i32 mask(static_cast<std::int32_t>(0xffff0000u));
-  return detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE {
+  return isa_detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE {
     const auto raw = native_i32::load_unaligned(reinterpret_cast<const std::int32_t*>(pairs) + i * native_i32::size);
-    return detail::as_f32(raw & mask);
+    return isa_detail::as_f32(raw & mask);
   });
 }
 
@@ -176,7 +201,7 @@ BLOCKATTN_INLINE f32x16 load(const bf16* p) noexcept {
   const __m256i raw = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
   return {{native_f32(_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(raw), 16)))}};
 #elif defined(__AVX2__)
-  return detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE {
+  return isa_detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE {
     const __m128i raw = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 8 * i));
     return native_f32(_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(raw), 16)));
   });
@@ -192,19 +217,19 @@ BLOCKATTN_INLINE f32x16 load(const bf16* p) noexcept {
 BLOCKATTN_INLINE f32x16 round_to_bf16(f32x16 x) noexcept {
   const native_i32 one(1), half(0x7fff), mask(static_cast<std::int32_t>(0xffff0000u));
   const native_i32 magnitude(0x7fffffff), infinity(0x7f800000), quiet(0x00400000);
-  return detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE {
-    const native_i32 u = detail::as_i32(x.r[i]);
+  return isa_detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE {
+    const native_i32 u = isa_detail::as_i32(x.r[i]);
     const native_i32 odd = (u >> 16) & one;
     const native_i32 rounded = (u + half + odd) & mask;
     const native_i32 nan = (u | quiet) & mask;
-    return detail::as_f32(xsimd::select((u & magnitude) > infinity, nan, rounded));
+    return isa_detail::as_f32(xsimd::select((u & magnitude) > infinity, nan, rounded));
   });
 }
 /// Rounds to bf16 and stores 16 of them.
 BLOCKATTN_INLINE void store(bf16* p, f32x16 x) noexcept {
 #if defined(__AVX512BF16__) && defined(__AVX512F__)
   const __m256bh narrow = _mm512_cvtneps_pbh(x.r[0]);
-  std::memcpy(p, &narrow, 32);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), reinterpret_cast<const __m256i&>(narrow));
 #elif defined(__AVX2__)
   const f32x16 rounded = round_to_bf16(x);
   __m256i lanes[2];

@@ -19,7 +19,7 @@ inline namespace BLOCKATTN_ISA {
 template <class Panel, class Row>
 struct dot_step;
 
-namespace detail {
+namespace isa_detail {
 // acc[r][c] += row r's float times b[c].
 template <std::size_t Rows, std::size_t Cols>
 BLOCKATTN_INLINE void multiply(f32x16 (&acc)[Rows][Cols], const float* row, std::size_t row_stride,
@@ -29,7 +29,7 @@ BLOCKATTN_INLINE void multiply(f32x16 (&acc)[Rows][Cols], const float* row, std:
     unroll<Cols>([&](auto c) BLOCKATTN_LAMBDA_INLINE { acc[r][c] = fma(a, b[c], acc[r][c]); });
   });
 }
-}  // namespace detail
+}  // namespace isa_detail
 
 template <>
 struct dot_step<float, float> {
@@ -39,23 +39,62 @@ struct dot_step<float, float> {
                                      const float* panel, std::size_t panel_stride) noexcept {
     f32x16 b[Cols];
     unroll<Cols>([&](auto c) BLOCKATTN_LAMBDA_INLINE { b[c] = load(panel + c * panel_stride); });
-    detail::multiply<Rows, Cols>(acc, row, row_stride, b);
+    isa_detail::multiply<Rows, Cols>(acc, row, row_stride, b);
   }
 };
 
-/// bf16 storage, float arithmetic: exact products. Even lanes of all rows go first, which keeps one widened panel in
-/// registers at a time.
+namespace isa_detail {
+// Register i of sixteen lanes of bf16 pairs, one of each pair widened: the lower ones, which are first in memory, or the
+// upper ones.
+BLOCKATTN_INLINE native_i32 load_pairs(const bf16* pairs, std::size_t i) noexcept {
+  return native_i32::load_unaligned(reinterpret_cast<const std::int32_t*>(pairs) + i * native_i32::size);
+}
+template <bool Upper>
+BLOCKATTN_INLINE native_f32 widen_half(native_i32 pairs) noexcept {
+  if constexpr (!Upper) {
+    return as_f32(shift_left<16>(pairs));
+  } else if constexpr (vector_registers == 32) {
+    return as_f32(pairs & native_i32(static_cast<std::int32_t>(0xffff0000u)));
+  } else {
+    // Two shifts instead of a mask: with sixteen registers the mask would push an accumulator to the stack.
+    return as_f32(shift_left<16>(shift_right<16>(pairs)));
+  }
+}
+
+// acc += rows times one half of the pairs. Tall tiles hold the panel of the step and broadcast row after row; flat ones
+// hold the broadcasts of all rows and take the panel register by register. Either way the register file suffices.
+template <bool Upper, std::size_t Rows, std::size_t Cols>
+BLOCKATTN_INLINE void multiply_half(f32x16 (&acc)[Rows][Cols], const float* row, std::size_t row_stride,
+                                    const bf16* panel, std::size_t panel_stride) noexcept {
+  constexpr std::size_t parts = f32x16::registers;
+  if constexpr (Rows > Cols * parts) {
+    f32x16 b[Cols];
+    unroll<Cols * parts>([&](auto i) BLOCKATTN_LAMBDA_INLINE {
+      b[i / parts].r[i % parts] = widen_half<Upper>(load_pairs(panel + i / parts * panel_stride, i % parts));
+    });
+    multiply<Rows, Cols>(acc, row, row_stride, b);
+  } else {
+    native_f32 a[Rows];
+    unroll<Rows>([&](auto r) BLOCKATTN_LAMBDA_INLINE { a[r] = native_f32(row[r * row_stride]); });
+    unroll<Cols * parts>([&](auto i) BLOCKATTN_LAMBDA_INLINE {
+      const native_f32 b = widen_half<Upper>(load_pairs(panel + i / parts * panel_stride, i % parts));
+      unroll<Rows>([&](auto r) BLOCKATTN_LAMBDA_INLINE {
+        acc[r][i / parts].r[i % parts] = fused(a[r], b, acc[r][i / parts].r[i % parts]);
+      });
+    });
+  }
+}
+}  // namespace isa_detail
+
+/// bf16 storage, float arithmetic: exact products. The lower halves of all lanes go first, then the upper ones.
 template <>
 struct dot_step<bf16, float> {
   static constexpr std::size_t lane = 2;
   template <std::size_t Rows, std::size_t Cols>
   static BLOCKATTN_INLINE void apply(f32x16 (&acc)[Rows][Cols], const float* row, std::size_t row_stride,
                                      const bf16* panel, std::size_t panel_stride) noexcept {
-    f32x16 b[Cols];
-    unroll<Cols>([&](auto c) BLOCKATTN_LAMBDA_INLINE { b[c] = load_even(panel + c * panel_stride); });
-    detail::multiply<Rows, Cols>(acc, row, row_stride, b);
-    unroll<Cols>([&](auto c) BLOCKATTN_LAMBDA_INLINE { b[c] = load_odd(panel + c * panel_stride); });
-    detail::multiply<Rows, Cols>(acc, row + 1, row_stride, b);
+    isa_detail::multiply_half<false, Rows, Cols>(acc, row, row_stride, panel, panel_stride);
+    isa_detail::multiply_half<true, Rows, Cols>(acc, row + 1, row_stride, panel, panel_stride);
   }
 };
 

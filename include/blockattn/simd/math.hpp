@@ -25,7 +25,7 @@ BLOCKATTN_INLINE f32x16 exp(f32x16 x) noexcept {
     const native_f32 scaled = clamped.r[i] * native_f32(log2e);
     const native_i32 whole = xsimd::to_int(scaled + xsimd::select(scaled < none, minus_half, half));
     n.r[i] = xsimd::to_float(whole);
-    power.r[i] = detail::as_f32((whole + bias) << 23);
+    power.r[i] = isa_detail::as_f32((whole + bias) << 23);
   });
   const f32x16 r = fma(n, broadcast(-ln2_low), fma(n, broadcast(-ln2_high), clamped));
   f32x16 p = broadcast(1.3981999507e-3f);
@@ -36,7 +36,30 @@ BLOCKATTN_INLINE f32x16 exp(f32x16 x) noexcept {
   const f32x16 one = broadcast(1.0f);
   const f32x16 value = fma(p, r * r, r) + one;
   const native_f32 low(smallest);
-  return detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE { return xsimd::select(x.r[i] < low, none, value.r[i] * power.r[i]); });
+  return isa_detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE { return xsimd::select(x.r[i] < low, none, value.r[i] * power.r[i]); });
+}
+
+/// 2^x for x <= 0: the weight of a score in a softmax that works in base 2. Exactly 1 at 0, exactly 0 at and below -127.
+/// Relative error below 2.5e-7 down to -126 (measured by tests/kernel/attention_test.cpp); absolute error below 2^-126
+/// from there on. Finite arguments.
+///
+/// x = n + r with |r| <= 1/2; 2^r by a polynomial of degree 5 whose constant term is 1; n is added to the exponent field
+/// of the result. At the lower clamp r is 0 and the field becomes 0, which is +0: no comparison is needed.
+BLOCKATTN_INLINE f32x16 exp2_nonpositive(f32x16 x) noexcept {
+  const native_f32 lowest(-127.0f);
+  const native_f32 c5(1.3264727217853652e-3f), c4(9.671512639577428e-3f), c3(5.5507337431886954e-2f);
+  const native_f32 c2(2.4022242085377920e-1f), c1(6.931469775991955e-1f), one(1.0f);
+  return isa_detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE {
+    const native_f32 clamped = xsimd::max(x.r[i], lowest);
+    const native_i32 n = xsimd::nearbyint_as_int(clamped);
+    const native_f32 r = clamped - xsimd::to_float(n);
+    native_f32 p = isa_detail::fused(c5, r, c4);
+    p = isa_detail::fused(p, r, c3);
+    p = isa_detail::fused(p, r, c2);
+    p = isa_detail::fused(p, r, c1);
+    p = isa_detail::fused(p, r, one);
+    return isa_detail::as_f32(isa_detail::as_i32(p) + (n << 23));
+  });
 }
 
 /// 1 / (1 + e^-x).

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: MIT
+// Attention of one layer in the shape of Llama-3.2-1B (32 heads over 8 key/value heads of size 64): a question over
+// blocks of 512 tokens, a long tail, and decoding. Operations are 4 * head_dim for each visible key, row and head.
+// Every case first compares some heads with double. `share` is the part of the peak of fused multiply-adds (of bf16
+// products where rows are rounded to bf16), and `read_share` that of memory reads, both measured in this run.
+#include <benchmark/benchmark.h>
+
+#include <cmath>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "blockattn/core/memory.hpp"
+#include "blockattn/core/thread_executor.hpp"
+#include "blockattn/kernel/attention.hpp"
+#include "support/peak.hpp"
+
+namespace {
+
+using namespace blockattn;
+
+struct limits {  // of the machine, in 1e9 a second
+  double f32 = 0, bf16 = 0, read = 0;
+};
+const limits& measured(std::size_t threads) {
+  static std::vector<limits> all(64);
+  limits& of = all.at(threads);
+  if (of.f32 == 0) {
+    thread_executor workers(threads);
+    of.f32 = bench::fma_peak(workers);
+    of.bf16 = has_bf16_dot ? bench::dot_peak(workers) : of.f32;
+    of.read = bench::read_bandwidth(workers);
+  }
+  return of;
+}
+
+// range: tokens, keys before them, element type (0 f32, 1 bf16), threads, query heads.
+void attention(benchmark::State& state) {
+  const auto tokens = static_cast<std::size_t>(state.range(0)), keys = static_cast<std::size_t>(state.range(1));
+  const dtype type = state.range(2) == 0 ? dtype::f32 : dtype::bf16;
+  const auto threads = static_cast<std::size_t>(state.range(3));
+  const auto heads = static_cast<std::uint32_t>(state.range(4));
+  attention_shape shape;
+  shape.heads = heads;
+  shape.kv_heads = 8;
+  shape.head_dim = 64;
+  shape.type = type;
+  shape.scale = 0.125f;
+  shape.rotary_dim = 64;
+  const kv_shape kv{1, shape.kv_heads, shape.head_dim, type};
+  const std::size_t block = 512, row = std::size_t{heads} * 64;
+  const limits& limit = measured(threads);
+
+  std::mt19937 random(1);
+  std::uniform_real_distribution<float> draw(-1.5f, 1.5f);
+  std::vector<aligned_buffer<>> panels;
+  std::vector<std::vector<float>> turns;
+  std::vector<kv_segment> segments;
+  for (std::size_t start = 0; start < keys + tokens;) {
+    const std::size_t n = start < keys ? std::min(block, keys - start) : tokens;
+    panels.emplace_back(kv.layer_bytes(n));
+    std::memset(panels.back().data(), 0, panels.back().size());
+    for (std::size_t h = 0; h < 8; ++h) {
+      std::byte* k = panels.back().data() + kv.key_offset(h, n);
+      std::byte* v = panels.back().data() + kv.value_offset(h, n);
+      for (std::size_t t = 0; t < n; ++t) {
+        for (std::size_t d = 0; d < 64; ++d) {
+          const float x = draw(random), y = draw(random);
+          if (type == dtype::f32) {
+            reinterpret_cast<float*>(k)[kv.key_index(t, d)] = x;
+            reinterpret_cast<float*>(v)[kv.value_index(t, d)] = y;
+          } else {
+            reinterpret_cast<bf16*>(k)[kv.key_index(t, d)] = to_bf16(x);
+            reinterpret_cast<bf16*>(v)[kv.value_index(t, d)] = to_bf16(y);
+          }
+        }
+      }
+    }
+    turns.emplace_back(64);
+    for (std::size_t m = 0; m < 32; ++m) {
+      const double angle = -static_cast<double>(start) * std::pow(500000.0, -static_cast<double>(m) / 32);
+      turns.back()[m] = static_cast<float>(std::cos(angle));
+      turns.back()[32 + m] = static_cast<float>(std::sin(angle));
+    }
+    kv_segment s;
+    s.keys = panels.back().data();
+    s.values = panels.back().data() + kv.value_offset(0, n);
+    s.key_stride = kv.key_offset(1, n);
+    s.value_stride = kv.value_offset(1, n) - kv.value_offset(0, n);
+    s.tokens = n;
+    s.start = static_cast<std::int64_t>(start);
+    s.turn = start < keys ? turns.back().data() : nullptr;
+    segments.push_back(s);
+    start += n;
+  }
+  std::vector<float> queries(tokens * row), out(tokens * row);
+  for (float& x : queries) x = draw(random);
+  std::vector<std::int64_t> positions(tokens);
+  for (std::size_t t = 0; t < tokens; ++t) positions[t] = static_cast<std::int64_t>(keys + t);
+  const attention_job job{queries.data(), row, positions.data(), tokens, segments, out.data(), row};
+  thread_executor workers(threads);
+  const std::span<const attention_job> jobs(&job, 1);
+  aligned_buffer<> scratch(attend_scratch(threads, jobs, shape));
+  attend(workers, jobs, shape, scratch.bytes());
+
+  // The check: the first and the last head of the last token, in double.
+  const auto at = [&](const std::byte* p, std::size_t i) {
+    return type == dtype::f32 ? reinterpret_cast<const float*>(p)[i] : widen(reinterpret_cast<const bf16*>(p)[i]);
+  };
+  for (std::size_t h : {std::size_t{0}, std::size_t{heads - 1}}) {
+    std::vector<double> scores, mean(64);
+    const float* q = queries.data() + (tokens - 1) * row + h * 64;
+    for (const kv_segment& s : segments) {
+      double turned[64];
+      for (std::size_t m = 0; m < 32; ++m) {
+        const double c = s.turn ? s.turn[m] : 1, n = s.turn ? s.turn[32 + m] : 0;
+        turned[m] = q[m] * c - q[32 + m] * n;
+        turned[32 + m] = q[m] * n + q[32 + m] * c;
+      }
+      for (std::size_t t = 0; t < s.tokens; ++t) {
+        double dot = 0;
+        for (std::size_t d = 0; d < 64; ++d) dot += turned[d] * at(s.keys + h * 8 / heads * s.key_stride, kv.key_index(t, d));
+        scores.push_back(dot * 0.125);
+      }
+    }
+    double sum = 0;
+    std::size_t i = 0;
+    for (const kv_segment& s : segments) {
+      for (std::size_t t = 0; t < s.tokens; ++t, ++i) {
+        const double w = std::exp(scores[i]);
+        sum += w;
+        for (std::size_t d = 0; d < 64; ++d)
+          mean[d] += w * at(s.values + h * 8 / heads * s.value_stride, kv.value_index(t, d));
+      }
+    }
+    for (std::size_t d = 0; d < 64; ++d) {
+      if (!(std::abs(mean[d] / sum - out[(tokens - 1) * row + h * 64 + d]) < (has_bf16_dot ? 1e-2 : 1e-5))) {
+        state.SkipWithError("wrong result");
+        return;
+      }
+    }
+  }
+
+  std::vector<double> times;
+  for (auto _ : state) {
+    const double start = bench::seconds();
+    attend(workers, jobs, shape, scratch.bytes());
+    times.push_back(bench::seconds() - start);
+    benchmark::ClobberMemory();
+  }
+  std::sort(times.begin(), times.end());
+  const double median = times[times.size() / 2];
+  const auto n = static_cast<double>(tokens);
+  const double pairs = n * static_cast<double>(keys) + n * (n + 1) / 2;
+  const double flops = pairs * heads * 4 * 64 / median / 1e9;
+  const double bytes = static_cast<double>(kv.layer_bytes(keys)) / median / 1e9;
+  state.counters["GFLOP/s"] = flops;
+  state.counters["share"] = flops / (type == dtype::bf16 ? limit.bf16 : limit.f32);
+  state.counters["peak"] = type == dtype::bf16 ? limit.bf16 : limit.f32;
+  state.counters["GB/s"] = bytes;
+  state.counters["read_share"] = bytes / limit.read;
+}
+
+void cases(benchmark::internal::Benchmark* b) {
+  b->ArgNames({"tokens", "keys", "bf16", "threads", "heads"})->Unit(benchmark::kMillisecond)->UseRealTime();
+  for (int threads : {1, 2})
+    for (int type : {0, 1}) {
+      for (int keys : {4096, 32768}) b->Args({50, keys, type, threads, 32});
+      b->Args({512, 8192, type, threads, 32});
+      b->Args({512, 0, type, threads, 32});
+      b->Args({512, 0, type, threads, 8});
+      b->Args({1, 32768, type, threads, 32});
+      b->Args({1, 32768, type, threads, 8});
+    }
+}
+BENCHMARK(attention)->Apply(cases);
+
+}  // namespace
+
+BENCHMARK_MAIN();

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MIT
+/// What the machine can do, measured in the run that quotes it: multiply-adds from registers, products of bf16 pairs,
+/// reading of memory. Shares of these carry over to other machines; absolute figures do not.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <vector>
+
+#include <blockattn/core/executor.hpp>
+#include <blockattn/core/memory.hpp>
+#include <blockattn/simd/dot.hpp>
+
+namespace bench {
+
+namespace ba = blockattn;
+
+inline double seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+/// Keeps a value alive for the optimiser.
+template <class T>
+inline void keep(const T& value) {
+#if defined(__GNUC__)
+  asm volatile("" : : "m"(value) : "memory");
+#else
+  static volatile const void* sink;
+  sink = &value;
+#endif
+}
+
+/// The shortest of `rounds` runs of `work` on all workers at once, in seconds.
+template <class Work>
+double shortest(ba::executor_ref workers, int rounds, Work&& work) {
+  double best = 1e30;
+  for (int i = 0; i < rounds; ++i) {
+    const double begin = seconds();
+    workers.for_each(workers.concurrency(), [&](std::size_t, std::size_t task) { work(task); });
+    best = std::min(best, seconds() - begin);
+  }
+  return best;
+}
+
+/// GFLOP/s of float multiply-adds (two operations each) on all workers. Chains enough to hide the latency of any core:
+/// twelve native registers, operands in registers.
+inline double fma_peak(ba::executor_ref workers) {
+  constexpr std::size_t chains = 12;
+  constexpr std::size_t steps = 400'000;
+  const double time = shortest(workers, 15, [](std::size_t) {
+    ba::native_f32 acc[chains], x(1.0f), y(1e-9f);
+    asm volatile("" : "+m"(x), "+m"(y));
+    ba::unroll<chains>([&](auto c) BLOCKATTN_LAMBDA_INLINE { acc[c] = ba::native_f32(static_cast<float>(c)); });
+    for (std::size_t i = 0; i < steps; ++i)
+      ba::unroll<chains>([&](auto c) BLOCKATTN_LAMBDA_INLINE { acc[c] = ba::isa_detail::fused(x, y, acc[c]); });
+    ba::unroll<chains>([&](auto c) BLOCKATTN_LAMBDA_INLINE { keep(acc[c]); });
+  });
+  return 2e-9 * static_cast<double>(workers.concurrency() * chains * steps * ba::native_f32::size) / time;
+}
+
+/// GFLOP/s of products of bf16 pairs, as the tile kernel multiplies them from the L1 cache; 0 where the instruction set
+/// has none.
+template <class Row = ba::row_operand_t<ba::bf16>>
+double dot_peak(ba::executor_ref workers) {
+  if constexpr (ba::has_bf16_dot) {
+    constexpr std::size_t rows = ba::f32x16::registers == 1 ? 12 : 6;
+    constexpr std::size_t steps = 200'000;
+    const double time = shortest(workers, 15, [](std::size_t) {
+      alignas(64) Row a[2 * rows] = {}, b[32] = {};
+      asm volatile("" : : "m"(a), "m"(b) : "memory");
+      ba::f32x16 acc[rows][1];
+      ba::unroll<rows>([&](auto r) BLOCKATTN_LAMBDA_INLINE { acc[r][0] = ba::zero16(); });
+      for (std::size_t i = 0; i < steps; ++i) ba::dot_step<ba::bf16, Row>::template apply<rows, 1>(acc, a, 2, b, 0);
+      ba::unroll<rows>([&](auto r) BLOCKATTN_LAMBDA_INLINE { keep(acc[r][0]); });
+    });
+    return 4e-9 * static_cast<double>(workers.concurrency() * rows * steps * 16) / time;
+  } else {
+    return 0.0;
+  }
+}
+
+/// GB/s of reading memory that no cache holds, all workers together. `bytes` should be several times the last cache.
+inline double read_bandwidth(ba::executor_ref workers, std::size_t bytes = std::size_t{256} << 20) {
+  ba::aligned_buffer<> buffer(bytes);
+  std::memset(buffer.data(), 1, bytes);
+  const std::size_t part = bytes / workers.concurrency() / 1024 * 1024;
+  const double time = shortest(workers, 8, [&](std::size_t task) {
+    // Four streams, as a tile of one row reads four panels.
+    const float* at = reinterpret_cast<const float*>(buffer.data() + task * part);
+    const std::size_t stream = part / 4 / sizeof(float);
+    ba::f32x16 acc[4];
+    ba::unroll<4>([&](auto c) BLOCKATTN_LAMBDA_INLINE { acc[c] = ba::zero16(); });
+    for (std::size_t i = 0; i < stream; i += 16)
+      ba::unroll<4>([&](auto c) BLOCKATTN_LAMBDA_INLINE { acc[c] = acc[c] + ba::load(at + c * stream + i); });
+    ba::unroll<4>([&](auto c) BLOCKATTN_LAMBDA_INLINE { keep(acc[c]); });
+  });
+  return 1e-9 * static_cast<double>(part * workers.concurrency()) / time;
+}
+
+}  // namespace bench

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: MIT
+# A component is an INTERFACE target with a set of headers. Which headers belong to which target is written once, in
+# CMakeLists.txt; installing and verifying (each header compiled alone) follow from it.
+include_guard()
+
+# blockattn_component(NAME HEADERS pattern... [EXCLUDE file...] LINK target...)
+# Patterns are relative to include/blockattn. Makes target blockattn_NAME and alias blockattn::NAME; the core is plain
+# `blockattn`.
+function(blockattn_component name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "HEADERS;EXCLUDE;LINK")
+  set(root ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/../include)
+  cmake_path(NORMAL_PATH root)
+  set(target blockattn_${name})
+  if(name STREQUAL "blockattn")
+    set(target blockattn)
+  endif()
+
+  list(TRANSFORM arg_HEADERS PREPEND ${root}/blockattn/)
+  list(TRANSFORM arg_EXCLUDE PREPEND ${root}/blockattn/)
+  file(GLOB headers CONFIGURE_DEPENDS ${arg_HEADERS})
+  if(arg_EXCLUDE)
+    list(REMOVE_ITEM headers ${arg_EXCLUDE})
+  endif()
+
+  add_library(${target} INTERFACE)
+  add_library(blockattn::${name} ALIAS ${target})
+  set_target_properties(${target} PROPERTIES EXPORT_NAME ${name})
+  target_sources(${target} INTERFACE FILE_SET HEADERS BASE_DIRS ${root} FILES ${headers})
+  target_link_libraries(${target} INTERFACE ${arg_LINK})
+  set_property(GLOBAL APPEND PROPERTY BLOCKATTN_TARGETS ${target})
+endfunction()

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MIT
+/// What the command line says, as plain data, and the commands that act on it.
+#pragma once
+
+#include <blockattn/core/result.hpp>
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+namespace cli {
+
+using blockattn::result;
+using json = nlohmann::ordered_json;
+
+/// Options that several commands share.
+struct common_options {
+  std::string model;
+  std::string tokenizer;
+  bool json = false;
+  std::size_t threads = 0;  // 0: all that the machine has
+  std::string kv;           // empty: the command's own default
+  std::string compute = "auto";
+  std::string position = "query_side";
+  std::string mode = "block";
+  std::size_t local_blocks = 10000;  // the first N blocks stay local (PAPER 1.7)
+  double rope_theta = 0;             // 0 and empty: what the model says
+  std::string rope_scaling;
+  double rope_factor = 0;
+  double rope_original_context = 0;
+};
+
+/// Everything else, by command.
+struct options {
+  common_options common;
+  std::string command;
+  // tokenize, detokenize, generate, logits
+  std::string text, file, prompt, ids, blocks;
+  bool bos = false, all = false;
+  std::size_t max_tokens = 64;
+  float temperature = 0, top_p = 1, min_p = 0;
+  std::size_t top_k = 0;
+  std::uint64_t seed = 0;
+  // answer, pack, score
+  std::string passages, question, store, template_name = "paper", dataset;
+  std::size_t budget = std::size_t{1} << 32;
+  bool compare = false;
+  std::string store_verb;
+  // bench, demo
+  std::string shape = "smollm2-135m", format = "bf16";
+  std::size_t context = 2048, question_tokens = 50, block_tokens = 512, repeats = 5;
+};
+
+/// A command gives the JSON object that `--json` prints, and writes its text for people to standard output itself only
+/// if `--json` is off.
+using command = result<json> (*)(const options&);
+
+result<json> inspect(const options&);
+result<json> tokenize(const options&);
+result<json> detokenize(const options&);
+result<json> generate(const options&);
+result<json> logits(const options&);
+result<json> answer(const options&);
+result<json> pack(const options&);
+result<json> store(const options&);
+result<json> score(const options&);
+result<json> paper(const options&);
+result<json> bench(const options&);
+result<json> demo(const options&);
+
+}  // namespace cli

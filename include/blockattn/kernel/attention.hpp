@@ -1,0 +1,380 @@
+// SPDX-License-Identifier: MIT
+/// Block-Attention's assembly (paper, sections 2.4 and 2.5): a query attends to blocks that were encoded apart and
+/// whose keys keep the rotation of their own positions 0..m-1.
+///
+/// The paper turns the keys of a block to the positions that they now hold. A score depends on distance alone,
+///
+///     <R(P) q, R(s + t) k>  =  <R(P - s) q, R(t) k>,
+///
+/// so here the *query* turns, by the angle of R(-s), once for each block: stored keys are never written. Over the blocks
+/// runs one streaming softmax. In the words of the paper, for the rows of a task:
+///
+///     for each segment (a placed block, or the request's own tokens):
+///       q' = R(-start) q                      turn_queries      (f32, then rounded once to the type of the product)
+///       for each step of 128 keys:
+///         s = q' K^T                          the register tile
+///         s = masked where p > P or P - p >= window
+///         w = 2^(s - max), sums rescaled      softmax.hpp
+///         o += w V                            the register tile
+///     out = o / sum of w
+///
+/// Numbers. Scores, sums and outputs accumulate in f32; q' and w are rounded to bf16 only where keys are bf16 and the
+/// instruction set multiplies bf16 pairs. Bits of a row depend on its query, its position and its segments, not on
+/// workers, on the rows that share its task, or on other jobs. Steps are anchored at the start of a segment. A key that
+/// a row does not see weighs exactly nothing in it (its value must be finite where another row of the task sees it);
+/// keys that no row of a task sees are not read, but for the rest of a tile of sixteen.
+#pragma once
+
+#include <cstring>
+#include <numbers>
+
+#include "attention_plan.hpp"
+#include "softmax.hpp"
+
+namespace blockattn::inline v0 {
+inline namespace BLOCKATTN_ISA {
+
+namespace isa_detail {
+
+// The rows of one task, and the keys and values that they meet.
+template <element Panel>
+class task_rows {
+  using row = row_operand_t<Panel>;
+  static constexpr std::size_t lane = dot_step<Panel, row>::lane;
+
+ public:
+  task_rows(const attention_job& job, const attention_shape& shape, const attention_task& task,
+            const attention_workspace<row>& memory) noexcept
+      : job_(job),
+        shape_(shape),
+        task_(task),
+        w_(memory),
+        group_(group_of(shape)),
+        rows_(task.tokens * group_),
+        width_(row_floats(shape)),
+        tiles_(rows_) {
+    stack_queries();
+    find_positions();
+    std::fill_n(w_.max, rows_, no_score);
+    std::fill_n(w_.sum, rows_ * panel_width, 0.0f);
+    std::fill_n(w_.values, rows_ * width_, 0.0f);
+  }
+
+  // The whole of Block-Attention: streaming softmax over the segments, or over steps [first, last) of them.
+  void attend(std::size_t first, std::size_t last) noexcept {
+    std::size_t before = 0;  // steps of the segments so far
+    for (const kv_segment& segment : job_.segments) {
+      const std::size_t steps = steps_of(segment);
+      const key_range seen = visible_keys(low_, high_, shape_.window, segment.start, segment.tokens);
+      if (!seen.empty() && before < last && before + steps > first) {
+        const std::size_t from = std::max(static_cast<std::size_t>(seen.first) / step_keys, std::max(first, before) - before);
+        const std::size_t to = std::min(ceil_div(static_cast<std::size_t>(seen.last), step_keys), last - before);
+        if (from < to) turn_queries(segment.turn);
+        for (std::size_t step = from; step < to; ++step) attend_step(segment, step * step_keys);
+      }
+      before += steps;
+    }
+  }
+
+  void write_out() const noexcept {
+    for (std::size_t r = 0; r < rows_; ++r) {
+      float* out = job_.out + token(r) * job_.out_stride + head(r) * shape_.head_dim;
+      finish(w_.values + r * width_, reduce_add(load(w_.sum + r * panel_width)), shape_.head_dim, out);
+    }
+  }
+
+  // Rows of a partial result follow each other: token, then head of the group.
+  void write_partial(float* out) const noexcept {
+    for (std::size_t r = 0; r < rows_; ++r, out += width_ + panel_width) {
+      std::memcpy(out, w_.values + r * width_, width_ * sizeof(float));
+      out[width_] = w_.max[r];
+      out[width_ + 1] = reduce_add(load(w_.sum + r * panel_width));
+    }
+  }
+
+ private:
+  [[nodiscard]] std::size_t token(std::size_t r) const noexcept { return task_.first_token + r / group_; }
+  [[nodiscard]] std::size_t head(std::size_t r) const noexcept { return task_.kv_head * group_ + r % group_; }
+
+  // Queries of the group, scaled; and a copy in which each dim holds its partner in the rotary pair, so that turning
+  // is the same two operations for every layout. The softmax works in base 2: hence log2(e).
+  void stack_queries() noexcept {
+    const float scale = shape_.scale * std::numbers::log2e_v<float>;
+    const std::size_t d = shape_.head_dim, rotary = shape_.rotary_dim, half = rotary / 2;
+    for (std::size_t r = 0; r < rows_; ++r) {
+      const float* from = job_.queries + token(r) * job_.query_stride + head(r) * d;
+      float* q = w_.queries + r * width_;
+      float* partner = w_.partners + r * width_;
+      for (std::size_t i = 0; i < width_; ++i) q[i] = i < d ? from[i] * scale : 0.0f;
+      if (shape_.layout == rope_layout::half_split) {
+        for (std::size_t i = 0; i < half; ++i) {
+          partner[i] = q[half + i];
+          partner[half + i] = q[i];
+        }
+      } else {
+        for (std::size_t i = 0; i < rotary; i += 2) {
+          partner[i] = q[i + 1];
+          partner[i + 1] = q[i];
+        }
+      }
+      for (std::size_t i = rotary; i < width_; ++i) partner[i] = 0.0f;
+    }
+  }
+
+  void find_positions() noexcept {
+    for (std::size_t t = 0; t < tiles_.count; ++t) {
+      const std::size_t first = token(tiles_.begin(t)), last = token(tiles_.begin(t) + tiles_.size(t) - 1);
+      const auto [low, high] = std::minmax_element(job_.positions + first, job_.positions + last + 1);
+      w_.tiles[t].low = *low;
+      w_.tiles[t].high = *high;
+      low_ = t == 0 ? *low : std::min(low_, *low);
+      high_ = t == 0 ? *high : std::max(high_, *high);
+    }
+  }
+
+  // q' = R(-start) q for all rows, rounded to the type of the product. One angle vector serves all rows.
+  void turn_queries(const float* table) noexcept {
+    if (is_turned_ && table == table_) return;
+    is_turned_ = true;
+    table_ = table;
+    if (table == nullptr) {
+      for (std::size_t i = 0; i < rows_ * width_; i += panel_width) store(w_.turned + i, load(w_.queries + i));
+      return;
+    }
+    spread(table);
+    for (std::size_t i = 0; i < width_; i += panel_width) {
+      const f32x16 c = load(w_.cosines + i), s = load(w_.sines + i);
+      for (std::size_t at = i; at < rows_ * width_; at += width_)
+        store(w_.turned + at, fma(load(w_.partners + at), s, load(w_.queries + at) * c));
+    }
+  }
+
+  // A turn table by dims instead of pairs. Dims that do not turn keep cosine 1, sine 0.
+  void spread(const float* table) noexcept {
+    const std::size_t rotary = shape_.rotary_dim, pairs = rotary / 2;
+    const bool split = shape_.layout == rope_layout::half_split;
+    for (std::size_t m = 0; m < pairs; ++m) {
+      const std::size_t i = split ? m : 2 * m, j = split ? m + pairs : 2 * m + 1;
+      w_.cosines[i] = w_.cosines[j] = table[m];
+      w_.sines[i] = -table[pairs + m];
+      w_.sines[j] = table[pairs + m];
+    }
+    std::fill(w_.cosines + rotary, w_.cosines + width_, 1.0f);
+    std::fill(w_.sines + rotary, w_.sines + width_, 0.0f);
+  }
+
+  // Scores, weights and values of up to 128 keys of a segment, from key `at` on.
+  void attend_step(const kv_segment& segment, std::size_t at) noexcept {
+    const kv_shape kv{1, shape_.kv_heads, shape_.head_dim, shape_.type};
+    const std::size_t keys = std::min(step_keys, segment.tokens - at);
+    const std::int64_t start = segment.start + static_cast<std::int64_t>(at);
+    // Register tiles compute only the tiles of sixteen keys that some of their rows see.
+    std::size_t first = step_keys, last = 0;
+    for (std::size_t t = 0; t < tiles_.count; ++t) {
+      tile_view& tile = w_.tiles[t];
+      const key_range seen = visible_keys(tile.low, tile.high, shape_.window, start, keys);
+      tile.first = seen.empty() ? 0 : static_cast<std::size_t>(seen.first) / panel_width;
+      tile.last = seen.empty() ? 0 : ceil_div(static_cast<std::size_t>(seen.last), panel_width);
+      first = std::min(first, tile.first);
+      last = std::max(last, tile.last);
+    }
+
+    tile_operands<Panel, row> score;
+    score.rows = w_.turned;
+    score.row_stride = width_;
+    score.panel = reinterpret_cast<const Panel*>(segment.keys + task_.kv_head * segment.key_stride) +
+                  at / panel_width * kv.key_tile();
+    score.step_stride = panel_width * lane;
+    score.group_stride = kv.key_tile();
+    score.steps = ceil_div(shape_.head_dim, lane);
+    score.out = w_.scores;
+    score.out_stride = step_keys;
+    const std::size_t groups = tile_groups(tiles_.size(0));
+    for (std::size_t g = first; g < last; g += groups) {
+      for (std::size_t t = 0; t < tiles_.count; ++t) {
+        const std::size_t from = std::max(g, w_.tiles[t].first), to = std::min(g + groups, w_.tiles[t].last);
+        if (from < to) multiply_rows(t, from, to - from, score);
+      }
+    }
+
+    for (std::size_t t = 0; t < tiles_.count; ++t) {
+      if (w_.tiles[t].first >= w_.tiles[t].last) continue;
+      for (std::size_t r = tiles_.begin(t); r < tiles_.begin(t) + tiles_.size(t); ++r)
+        weigh_row(r, w_.tiles[t], start, keys);
+    }
+
+    tile_operands<Panel, row> value;
+    value.row_stride = step_keys;
+    value.step_stride = width_ * lane;
+    value.group_stride = panel_width * lane;
+    value.out = w_.step;
+    value.out_stride = width_;
+    const Panel* values = reinterpret_cast<const Panel*>(segment.values + task_.kv_head * segment.value_stride) +
+                          at / panel_width * kv.value_tile();
+    for (std::size_t g = 0; g < width_ / panel_width; g += groups) {
+      for (std::size_t t = 0; t < tiles_.count; ++t) {
+        const tile_view& tile = w_.tiles[t];
+        if (tile.first >= tile.last) continue;
+        value.rows = w_.weights + tile.first * panel_width;
+        value.panel = values + tile.first * kv.value_tile();
+        value.steps = (tile.last - tile.first) * panel_width / lane;
+        multiply_rows(t, g, std::min(groups, width_ / panel_width - g), value);
+      }
+    }
+
+    for (std::size_t t = 0; t < tiles_.count; ++t) {
+      if (w_.tiles[t].first >= w_.tiles[t].last) continue;
+      for (std::size_t r = tiles_.begin(t); r < tiles_.begin(t) + tiles_.size(t); ++r)
+        fold(w_.values + r * width_, w_.factor[r], w_.step + r * width_, width_);
+    }
+  }
+
+  // Register tile t against `count` groups of sixteen columns from group `g` on.
+  void multiply_rows(std::size_t t, std::size_t g, std::size_t count, tile_operands<Panel, row> o) const noexcept {
+    o.rows += tiles_.begin(t) * o.row_stride;
+    o.panel += g * o.group_stride;
+    o.out += tiles_.begin(t) * o.out_stride + g * panel_width;
+    multiply_tile<row_order::strided>(tiles_.size(t), count, o);
+  }
+
+  void weigh_row(std::size_t r, const tile_view& tile, std::int64_t start, std::size_t keys) const noexcept {
+    const std::int64_t position = job_.positions[token(r)];
+    const auto offset = static_cast<std::int64_t>(tile.first * panel_width);
+    key_range seen = visible_keys(position, position, shape_.window, start, keys);
+    seen.first -= offset;
+    seen.last -= offset;
+    float* scores = w_.scores + r * step_keys + tile.first * panel_width;
+    const std::size_t count = tile.last - tile.first;
+    mask_scores(scores, count, seen);
+    w_.factor[r] = weigh(scores, count, w_.weights + r * step_keys + tile.first * panel_width, w_.max[r],
+                         w_.sum + r * panel_width);
+  }
+
+  const attention_job& job_;
+  const attention_shape& shape_;
+  const attention_task& task_;
+  const attention_workspace<row>& w_;
+  std::size_t group_;
+  std::size_t rows_;
+  std::size_t width_;
+  row_tiles tiles_;
+  std::int64_t low_ = 0;   // smallest and largest position of all rows
+  std::int64_t high_ = 0;
+  bool is_turned_ = false;
+  const float* table_ = nullptr;
+};
+
+// Merges the parts of one token and head: each part's sums, brought to the largest maximum. The paper's blocks meet
+// in the same way, which is why a part may end anywhere.
+inline void merge_parts(const float* partial, std::size_t parts, std::size_t stride, const attention_shape& shape,
+                        float* values, float* out) noexcept {
+  const std::size_t width = row_floats(shape);
+  float top = no_score, sum = 0.0f;
+  for (std::size_t p = 0; p < parts; ++p) top = std::max(top, partial[p * stride + width]);
+  for (std::size_t i = 0; i < width; i += panel_width) store(values + i, zero16());
+  for (std::size_t p = 0; p < parts; ++p) {
+    const float* from = partial + p * stride;
+    if (!(from[width + 1] > 0.0f)) continue;  // saw no key
+    alignas(alignment) float weight[panel_width];
+    const f32x16 factor = exp2_nonpositive(broadcast(from[width] - top));
+    store(weight, factor);
+    sum += weight[0] * from[width + 1];
+    for (std::size_t i = 0; i < width; i += panel_width)
+      store(values + i, fma(load(from + i), factor, load(values + i)));
+  }
+  finish(values, sum, shape.head_dim, out);
+}
+
+template <element Panel>
+void attend_panels(executor_ref workers, std::span<const attention_job> jobs, const attention_shape& shape,
+                   std::byte* scratch) noexcept {
+  using row = row_operand_t<Panel>;
+  scratch_cutter common(scratch);
+  job_plan* const plans = common.take<job_plan>(jobs.size());
+  const attention_plan plan(jobs, shape, plans);
+  float* const partials = common.take<float>(plan.partials);
+  std::byte* const private_memory = scratch + common.used();
+  scratch_cutter count;
+  (void)attention_workspace<row>(count, shape);
+  const std::size_t private_bytes = count.used();
+  const std::size_t group = group_of(shape), stride = partial_floats(shape);
+  // Partial results: [kv head][part][token][head of the group].
+  const auto partial_of = [&](const job_plan& of, const attention_job& job, std::size_t kv_head, std::size_t part) {
+    return partials + of.first_partial + (kv_head * of.parts + part) * job.tokens * group * stride;
+  };
+
+  workers.for_each(plan.tasks, [&](std::size_t worker, std::size_t i) {
+    scratch_cutter mine(private_memory + worker * private_bytes);
+    const attention_workspace<row> memory(mine, shape);
+    const attention_task task = plan.task(i, jobs);
+    const job_plan& of = plan.jobs[task.job];
+    const attention_job& job = jobs[task.job];
+    task_rows<Panel> rows(job, shape, task, memory);
+    if (of.split()) {
+      rows.attend(task.part * part_steps, (task.part + 1) * part_steps);
+      rows.write_partial(partial_of(of, job, task.kv_head, task.part) + task.first_token * group * stride);
+    } else {
+      rows.attend(0, std::numeric_limits<std::size_t>::max());
+      rows.write_out();
+    }
+  });
+  if (plan.partials == 0) return;
+
+  // One task for each key/value head of every job; those that were not split are done.
+  workers.for_each(jobs.size() * shape.kv_heads, [&](std::size_t worker, std::size_t i) {
+    const std::size_t j = i / shape.kv_heads;
+    if (!plan.jobs[j].split()) return;
+    const job_plan& of = plan.jobs[j];
+    const attention_job& job = jobs[j];
+    const std::size_t kv_head = i % shape.kv_heads;
+    scratch_cutter mine(private_memory + worker * private_bytes);
+    const attention_workspace<row> memory(mine, shape);
+    const std::size_t part_stride = job.tokens * group * stride;
+    for (std::size_t r = 0; r < job.tokens * group; ++r) {
+      float* out = job.out + r / group * job.out_stride + (kv_head * group + r % group) * shape.head_dim;
+      merge_parts(partial_of(of, job, kv_head, 0) + r * stride, of.parts, part_stride, shape, memory.values, out);
+    }
+  });
+}
+
+}  // namespace isa_detail
+
+/// Bytes of scratch that `attend` needs for these jobs and up to `workers` workers. O(jobs), and O(segments) for jobs of
+/// few tokens.
+[[nodiscard]] inline std::size_t attend_scratch(std::size_t workers, std::span<const attention_job> jobs,
+                                                const attention_shape& shape) noexcept {
+  scratch_cutter common, each;
+  (void)common.take<job_plan>(jobs.size());
+  (void)common.take<float>(attention_plan(jobs, shape, nullptr).partials);
+  if (shape.type == dtype::f32) {
+    (void)attention_workspace<row_operand_t<float>>(each, shape);
+  } else {
+    (void)attention_workspace<row_operand_t<bf16>>(each, shape);
+  }
+  return alignment + common.used() + workers * each.used();
+}
+
+/// out = softmax(queries keys^T) values, for every job; see `attention_job` for shapes and for what is visible.
+///
+/// `scratch` holds `attend_scratch(workers.concurrency(), jobs, shape)` bytes, at any address; its contents do not
+/// matter. A row that sees no key gives zeros. Empty jobs and empty segments are allowed. Thread-safe for disjoint
+/// outputs and scratch. 4 * head_dim operations for each visible key, row and head; tiles of sixteen keys are computed
+/// whole.
+inline void attend(executor_ref workers, std::span<const attention_job> jobs, const attention_shape& shape,
+                   std::span<std::byte> scratch) noexcept {
+  BLOCKATTN_EXPECTS(shape.kv_heads != 0 && shape.heads % shape.kv_heads == 0);
+  BLOCKATTN_EXPECTS(shape.head_dim % 2 == 0 && shape.head_dim >= 2 && shape.head_dim <= 256);
+  BLOCKATTN_EXPECTS(shape.rotary_dim % 2 == 0 && shape.rotary_dim <= shape.head_dim && shape.window >= 1);
+  BLOCKATTN_EXPECTS(shape.type == dtype::f32 || shape.type == dtype::bf16);
+  BLOCKATTN_EXPECTS(scratch.size() >= attend_scratch(workers.concurrency(), jobs, shape));
+  const auto address = reinterpret_cast<std::uintptr_t>(scratch.data());
+  std::byte* const aligned = scratch.data() + (round_up(address, alignment) - address);
+  if (shape.type == dtype::f32) {
+    isa_detail::attend_panels<float>(workers, jobs, shape, aligned);
+  } else {
+    isa_detail::attend_panels<bf16>(workers, jobs, shape, aligned);
+  }
+}
+
+}  // namespace BLOCKATTN_ISA
+}  // namespace blockattn::inline v0

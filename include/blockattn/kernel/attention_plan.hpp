@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: MIT
+/// How the attention of one call is cut into tasks, and the memory that they use. Nothing here computes.
+///
+/// A task is one key/value head of one job, for a tile of its tokens. The query rows of all heads that share the
+/// key/value head are stacked (row = token * group + head of the group), so that a short question still fills the
+/// register tiles and every key is read once for all of them. A job of few tokens has too few such tasks for many
+/// workers: its keys are cut into parts of a fixed length as well, whose results are merged in order.
+#pragma once
+
+#include <algorithm>
+#include <span>
+
+#include "../simd/dot.hpp"
+#include "kernel_set.hpp"
+#include "tile.hpp"
+
+namespace blockattn::inline v0 {
+inline namespace BLOCKATTN_ISA {
+
+/// Keys of one softmax step. Steps are anchored at the start of a segment; the last one of a segment may be shorter.
+inline constexpr std::size_t step_keys = 128;
+/// Steps of one part of the keys of a job with few tokens.
+inline constexpr std::size_t part_steps = 8;
+/// Up to so many tokens, a job is cut by keys. Above, partial results would cost more than they help.
+inline constexpr std::size_t few_tokens = 4;
+
+/// Query heads that share a key/value head.
+[[nodiscard]] constexpr std::size_t group_of(const attention_shape& shape) noexcept {
+  return shape.heads / shape.kv_heads;
+}
+/// Floats of a row of queries or outputs: the head size in whole registers.
+[[nodiscard]] constexpr std::size_t row_floats(const attention_shape& shape) noexcept {
+  return round_up(shape.head_dim, panel_width);
+}
+/// Floats of one row of a partial result: its values, then its maximum and its sum.
+[[nodiscard]] constexpr std::size_t partial_floats(const attention_shape& shape) noexcept {
+  return row_floats(shape) + panel_width;
+}
+/// Tokens of the largest task: rows, scores and sums of a task stay in a level-2 cache.
+[[nodiscard]] constexpr std::size_t task_tokens(const attention_shape& shape) noexcept {
+  const std::size_t rows = shape.head_dim <= 128 ? 96 : 48;
+  return std::max<std::size_t>(rows / group_of(shape), 1);
+}
+
+/// The steps of a segment.
+[[nodiscard]] constexpr std::size_t steps_of(const kv_segment& segment) noexcept {
+  return ceil_div(segment.tokens, step_keys);
+}
+
+/// How one job is cut: tiles * parts tasks for each key/value head.
+struct job_plan {
+  std::size_t tile_tokens = 0;  // tokens of one tile; the last tile has the rest
+  std::size_t tiles = 0;
+  std::size_t parts = 0;
+  std::size_t first_task = 0;
+  std::size_t first_partial = 0;  // floats before the partial results of this job
+
+  [[nodiscard]] constexpr bool split() const noexcept { return parts > 1; }
+};
+
+/// One unit of work: tokens [first_token, +tokens) of a job, one key/value head, one part of the keys.
+struct attention_task {
+  std::size_t job = 0;
+  std::size_t kv_head = 0;
+  std::size_t first_token = 0;
+  std::size_t tokens = 0;
+  std::size_t part = 0;
+};
+
+/// The cut of a job. It depends on the job and the shape alone: never on workers or on other jobs.
+[[nodiscard]] inline job_plan plan_job(const attention_job& job, const attention_shape& shape) noexcept {
+  job_plan plan;
+  if (job.tokens == 0) return plan;
+  // Tiles of equal height, in whole register tiles where the group allows it.
+  plan.tiles = ceil_div(job.tokens, task_tokens(shape));
+  plan.tile_tokens = ceil_div(job.tokens, plan.tiles);
+  const std::size_t group = group_of(shape);
+  if (plan.tiles > 1 && group <= tile_rows && tile_rows % group == 0)
+    plan.tile_tokens = std::min(round_up(plan.tile_tokens, tile_rows / group), task_tokens(shape));
+  plan.tiles = ceil_div(job.tokens, plan.tile_tokens);
+  plan.parts = 1;
+  if (job.tokens <= few_tokens) {
+    std::size_t steps = 0;
+    for (const kv_segment& segment : job.segments) steps += steps_of(segment);
+    plan.parts = std::max<std::size_t>(ceil_div(steps, part_steps), 1);
+  }
+  return plan;
+}
+
+/// The tasks of a call: one plan for each job, and their totals.
+struct attention_plan {
+  std::span<job_plan> jobs;
+  std::size_t tasks = 0;
+  std::size_t partials = 0;  // floats
+
+  /// Plans all jobs; `memory` holds one plan for each, or is null when only the totals matter.
+  attention_plan(std::span<const attention_job> list, const attention_shape& shape, job_plan* memory) noexcept {
+    if (memory != nullptr) jobs = {memory, list.size()};
+    for (std::size_t j = 0; j < list.size(); ++j) {
+      job_plan plan = plan_job(list[j], shape);
+      plan.first_task = tasks;
+      plan.first_partial = partials;
+      tasks += plan.tiles * plan.parts * shape.kv_heads;
+      if (plan.split()) partials += plan.parts * list[j].tokens * shape.heads * partial_floats(shape);
+      if (memory != nullptr) memory[j] = plan;
+    }
+  }
+
+  /// Task number i. The parts and tiles of one key/value head follow each other, so that workers share what they
+  /// read; the last tile comes first, because under a causal mask it has the most keys. O(log jobs).
+  [[nodiscard]] attention_task task(std::size_t i, std::span<const attention_job> list) const noexcept {
+    const auto after = std::upper_bound(jobs.begin(), jobs.end(), i,
+                                        [](std::size_t n, const job_plan& plan) { return n < plan.first_task; });
+    attention_task out;
+    out.job = static_cast<std::size_t>(after - jobs.begin()) - 1;
+    const job_plan& plan = jobs[out.job];
+    i -= plan.first_task;
+    out.kv_head = i / (plan.tiles * plan.parts);
+    out.part = i % plan.parts;
+    out.first_token = (plan.tiles - 1 - i / plan.parts % plan.tiles) * plan.tile_tokens;
+    out.tokens = std::min(plan.tile_tokens, list[out.job].tokens - out.first_token);
+    return out;
+  }
+};
+
+/// Hands out 64-byte aligned arrays of a block of memory, or only counts.
+class scratch_cutter {
+ public:
+  constexpr scratch_cutter() = default;
+  explicit scratch_cutter(std::byte* base) noexcept : base_(base) {}
+  template <class T>
+  [[nodiscard]] T* take(std::size_t n) noexcept {
+    std::byte* const at = base_ == nullptr ? nullptr : base_ + used_;
+    used_ += round_up(n * sizeof(T), alignment);
+    return reinterpret_cast<T*>(at);
+  }
+  [[nodiscard]] std::size_t used() const noexcept { return used_; }
+
+ private:
+  std::byte* base_ = nullptr;
+  std::size_t used_ = 0;
+};
+
+/// Positions of the rows of a register tile, and the tiles of sixteen keys that the current step computes for them.
+struct tile_view {
+  std::int64_t low = 0;   // smallest and largest position
+  std::int64_t high = 0;
+  std::size_t first = 0;  // key tiles [first, last)
+  std::size_t last = 0;
+};
+
+/// The memory of one worker: a task's queries, its scores of one step and its sums.
+template <class Row>
+struct attention_workspace {
+  float* queries = nullptr;   // [rows][row_floats], scaled
+  float* partners = nullptr;  // the same with the two dims of every rotary pair exchanged
+  Row* turned = nullptr;      // [rows][row_floats], turned to the current segment
+  float* cosines = nullptr;   // [row_floats], of each dim
+  float* sines = nullptr;
+  float* scores = nullptr;    // [rows][step_keys]
+  Row* weights = nullptr;     // [rows][step_keys]
+  float* step = nullptr;      // [rows][row_floats], weighted values of one step
+  float* values = nullptr;    // [rows][row_floats], of all steps so far
+  float* max = nullptr;       // [rows], largest score so far
+  float* sum = nullptr;       // [rows][16], partial sums of weights
+  float* factor = nullptr;    // [rows], what the current step multiplies earlier values by
+  tile_view* tiles = nullptr; // [register tiles]
+
+  attention_workspace(scratch_cutter& cut, const attention_shape& shape) noexcept {
+    const std::size_t rows = task_tokens(shape) * group_of(shape), width = row_floats(shape);
+    queries = cut.take<float>(rows * width);
+    partners = cut.take<float>(rows * width);
+    turned = cut.take<Row>(rows * width);
+    cosines = cut.take<float>(width);
+    sines = cut.take<float>(width);
+    scores = cut.take<float>(rows * step_keys);
+    // Weights of the scores' own type replace them: half the traffic in the nearest cache.
+    if constexpr (std::is_same_v<Row, float>) {
+      weights = scores;
+    } else {
+      weights = cut.take<Row>(rows * step_keys);
+    }
+    step = cut.take<float>(rows * width);
+    values = cut.take<float>(rows * width);
+    max = cut.take<float>(rows);
+    sum = cut.take<float>(rows * panel_width);
+    factor = cut.take<float>(rows);
+    tiles = cut.take<tile_view>(rows);
+  }
+};
+
+}  // namespace BLOCKATTN_ISA
+}  // namespace blockattn::inline v0

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MIT
+/// The streaming softmax of one query row: scores arrive in steps, and what was summed before is scaled to the largest
+/// score seen so far (Milakov and Gimelshein 2018; the paper's assembly of blocks needs nothing else, because a softmax
+/// over several blocks is the weighted mean of the softmax over each).
+///
+/// Everything is in base 2: the caller folds log2(e) into the scale of its queries. Masks are finite numbers, so that
+/// nothing here depends on how a host's compiler flags treat infinities and NaN.
+#pragma once
+
+#include <algorithm>
+#include <type_traits>
+
+#include "../simd/math.hpp"
+#include "../tensor/kv_panels.hpp"
+
+namespace blockattn::inline v0 {
+inline namespace BLOCKATTN_ISA {
+
+/// The score of a key that a row does not see.
+inline constexpr float masked_score = -1e30f;
+/// The largest score of a row that has seen no key. It lies so far above `masked_score` that a masked key weighs
+/// exactly nothing even then.
+inline constexpr float no_score = -1e29f;
+
+/// The keys that one row sees of a run: [first, last), counted from the start of the run.
+struct key_range {
+  std::int64_t first = 0;
+  std::int64_t last = 0;
+  [[nodiscard]] constexpr bool empty() const noexcept { return first >= last; }
+};
+
+/// The keys that some row at a position in [low, high] sees, of `keys` keys whose first stands at `start`: key p is
+/// visible to P iff p <= P and P - p < window. Every row in between sees a part of this range.
+[[nodiscard]] constexpr key_range visible_keys(std::int64_t low, std::int64_t high, std::int64_t window,
+                                               std::int64_t start, std::size_t keys) noexcept {
+  constexpr std::int64_t far = std::int64_t{1} << 61;  // no sum below overflows
+  const auto clamp = [&](std::int64_t n) { return std::clamp(n, std::int64_t{0}, static_cast<std::int64_t>(keys)); };
+  return {clamp(low - std::min(window, far) + 1 - start), clamp(high - start + 1)};
+}
+
+/// Hides the scores of a row outside `seen`; `tiles` tiles of sixteen scores.
+inline void mask_scores(float* scores, std::size_t tiles, key_range seen) noexcept {
+  for (std::size_t t = 0; t < tiles; ++t) {
+    const auto at = static_cast<std::int64_t>(t * panel_width);
+    if (seen.first <= at && seen.last >= at + static_cast<std::int64_t>(panel_width)) continue;
+    float* tile = scores + t * panel_width;
+    store(tile, keep_lanes(load(tile), masked_score, static_cast<std::ptrdiff_t>(seen.first - at),
+                           static_cast<std::ptrdiff_t>(seen.last - at)));
+  }
+}
+
+/// Turns `tiles` tiles of scores into weights 2^(score - max), rounded to the row operand of the product with values.
+/// `max` and `sum` (16 partial sums) of the row are brought up to date. Returns the factor 2^(max before - max), by
+/// which what the row gathered before must be multiplied; it is exactly 1 while the maximum stays. `weights` may be
+/// `scores`.
+///
+/// The sum is taken over the rounded weights, so that the weights of a row add up to one whatever their type. A tile
+/// that is wholly masked adds zeros: how many of them a step carries changes no bit.
+template <class Row>
+[[nodiscard]] inline float weigh(const float* scores, std::size_t tiles, Row* weights, float& max, float* sum) noexcept {
+  f32x16 top = load(scores);
+  for (std::size_t t = 1; t < tiles; ++t) top = blockattn::max(top, load(scores + t * panel_width));
+  const float before = max;
+  max = std::max(before, reduce_max(top));
+  const f32x16 shift = broadcast(max);
+  f32x16 total = zero16();
+  for (std::size_t t = 0; t < tiles; ++t) {
+    const f32x16 weight = exp2_nonpositive(load(scores + t * panel_width) - shift);
+    store(weights + t * panel_width, weight);
+    if constexpr (std::is_same_v<Row, float>) {
+      total = total + weight;
+    } else {
+      total = total + load(weights + t * panel_width);
+    }
+  }
+  const f32x16 factor = exp2_nonpositive(broadcast(before) - shift);
+  store(sum, fma(load(sum), factor, total));
+  alignas(alignment) float lanes[panel_width];
+  store(lanes, factor);
+  return lanes[0];
+}
+
+/// values = values * factor + step: the weighted values of one step join those before. Steps are summed apart first, so
+/// that rounding errors grow with the length of a step plus the number of steps, not with their product.
+inline void fold(float* values, float factor, const float* step, std::size_t floats) noexcept {
+  const f32x16 f = broadcast(factor);
+  for (std::size_t i = 0; i < floats; i += panel_width) store(values + i, fma(load(values + i), f, load(step + i)));
+}
+
+/// Writes `head_dim` values divided by the sum of weights. A row that saw no key gives zeros.
+inline void finish(const float* values, float sum, std::size_t head_dim, float* out) noexcept {
+  const f32x16 scale = broadcast(sum > 0.0f ? 1.0f / sum : 0.0f);
+  for (std::size_t d = 0; d < head_dim; d += panel_width) {
+    const f32x16 x = load(values + d) * scale;
+    if (d + panel_width <= head_dim) {
+      store(out + d, x);
+    } else {
+      alignas(alignment) float rest[panel_width];
+      store(rest, x);
+      std::copy_n(rest, head_dim - d, out + d);
+    }
+  }
+}
+
+}  // namespace BLOCKATTN_ISA
+}  // namespace blockattn::inline v0

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: MIT
+/// The register tile: the one inner loop of the library. A projection, a score (query times key) and a weighted sum of
+/// values are the same product of rows with panels of sixteen lanes (tensor/kv_panels.hpp):
+///
+///     out[r][16 g + j]  (+)=  sum over steps k of  rows[r][k] . panel[k][g][j]         "." = product of one lane
+///
+/// Every output element is one chain of fused multiply-adds in the order of k, started from zero or from `out`. The
+/// chain does not depend on the tile that holds it: rows and groups may be split in any way, and a product may be cut
+/// along k with the accumulator stored between the parts, without changing a bit.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "../simd/dot.hpp"
+#include "../tensor/kv_panels.hpp"
+
+namespace blockattn::inline v0 {
+inline namespace BLOCKATTN_ISA {
+
+/// How the left operand lies in memory.
+/// - `strided`: row r starts at `rows + r * row_stride`; consecutive steps follow each other.
+/// - `interleaved`: `[steps][tile rows][lane]`, the rows of one register tile side by side, tile after tile as
+///   `row_tiles` cuts them; tile t starts at `rows + row_tiles.begin(t) * row_stride`, with row_stride = elements of
+///   one whole row. All rows of a step are then at fixed distances, which large tiles need: a dozen row pointers do
+///   not fit the integer registers, and rows a power of two apart collide in the L1 cache.
+enum class row_order : std::uint8_t { strided, interleaved };
+
+/// The operands of a product. Strides are in elements of the pointer they belong to.
+template <class Panel, class Row>
+struct tile_operands {
+  const Row* rows = nullptr;
+  std::size_t row_stride = 0;
+  const Panel* panel = nullptr;
+  std::size_t step_stride = 0;   // from one step to the next: 16 * lane for weights and keys, round_up(d, 16) * lane
+                                 // for values
+  std::size_t group_stride = 0;  // from one group of 16 lanes to the next
+  std::size_t steps = 0;         // of `dot_step<Panel, Row>::lane` elements each
+  float* out = nullptr;
+  std::size_t out_stride = 0;
+  bool accumulate = false;       // start from what `out` holds instead of zero
+};
+
+/// Rows of the largest register tile. Accumulators take about three quarters of the register file; the rest holds the
+/// panel of the step and one broadcast.
+#if defined(__AVX512F__)
+inline constexpr std::size_t tile_rows = 12;  // x 2 groups = 24 of 32 registers
+#elif defined(__FMA__) || defined(__aarch64__)
+inline constexpr std::size_t tile_rows = 6;  // x 1 group = 12 of 16 (AVX2), 24 of 32 (NEON)
+#elif defined(__AVX__)
+inline constexpr std::size_t tile_rows = 4;  // a product and a sum need a register between them
+#else
+inline constexpr std::size_t tile_rows = 2;
+#endif
+
+/// Groups of sixteen columns beside each other in a tile of `rows` rows: the fewer rows, the more groups, so that there
+/// are enough independent chains to cover the latency of a fused multiply-add, and enough streams to fill memory
+/// bandwidth when one row is multiplied.
+[[nodiscard]] constexpr std::size_t tile_groups(std::size_t rows) noexcept {
+  constexpr std::size_t chains = tile_rows * (f32x16::registers == 1 ? 2 : 1);
+  const std::size_t groups = chains / rows;
+  return groups == 0 ? 1 : groups > 4 ? 4 : groups;
+}
+
+/// `rows` rows cut into tiles of nearly equal height: none is left over that would run at a fraction of the speed.
+struct row_tiles {
+  std::size_t count = 0;
+  std::size_t height = 0;  // of a tile, rounded down
+  std::size_t taller = 0;  // the first so many tiles have one row more
+
+  constexpr row_tiles() = default;
+  constexpr explicit row_tiles(std::size_t rows) noexcept
+      : count(ceil_div(rows, tile_rows)),
+        height(count == 0 ? 0 : rows / count),
+        taller(count == 0 ? 0 : rows % count) {}
+
+  [[nodiscard]] constexpr std::size_t begin(std::size_t tile) const noexcept {
+    return tile * height + (tile < taller ? tile : taller);
+  }
+  [[nodiscard]] constexpr std::size_t size(std::size_t tile) const noexcept { return height + (tile < taller ? 1 : 0); }
+};
+
+/// The micro-kernel: `Rows` x 16 * `Groups` outputs in registers, over all steps. Here `o.rows` is the first row of the
+/// tile, in either order.
+template <class Panel, class Row, row_order Order, std::size_t Rows, std::size_t Groups>
+void register_tile(const tile_operands<Panel, Row>& o) noexcept {
+  using step = dot_step<Panel, Row>;
+  constexpr bool interleaved = Order == row_order::interleaved;
+  const std::size_t row_stride = interleaved ? step::lane : o.row_stride;
+  constexpr std::size_t row_step = interleaved ? Rows * step::lane : step::lane;
+  const std::size_t step_stride = o.step_stride, group_stride = o.group_stride, out_stride = o.out_stride;
+  float* const out = o.out;
+
+  f32x16 acc[Rows][Groups];
+  if (o.accumulate) {
+    unroll<Rows>([&](auto r) BLOCKATTN_LAMBDA_INLINE {
+      unroll<Groups>([&](auto g) BLOCKATTN_LAMBDA_INLINE { acc[r][g] = load(out + r * out_stride + 16 * g); });
+    });
+  } else {
+    unroll<Rows>([&](auto r) BLOCKATTN_LAMBDA_INLINE {
+      unroll<Groups>([&](auto g) BLOCKATTN_LAMBDA_INLINE { acc[r][g] = zero16(); });
+    });
+  }
+  const Row* row = o.rows;
+  const Panel* panel = o.panel;
+  for (std::size_t k = o.steps; k != 0; --k) {
+    step::template apply<Rows, Groups>(acc, row, row_stride, panel, group_stride);
+    row += row_step;
+    panel += step_stride;
+  }
+  unroll<Rows>([&](auto r) BLOCKATTN_LAMBDA_INLINE {
+    unroll<Groups>([&](auto g) BLOCKATTN_LAMBDA_INLINE { store(out + r * out_stride + 16 * g, acc[r][g]); });
+  });
+}
+
+namespace isa_detail {
+template <class Panel, class Row>
+using tile_function = void (*)(const tile_operands<Panel, Row>&) noexcept;
+
+// The micro-kernels by height: as wide as the height allows, two groups wide, one group wide.
+template <class Panel, class Row, row_order Order>
+struct tile_table {
+  struct entry {
+    tile_function<Panel, Row> wide, two, one;
+  };
+  template <std::size_t Rows>
+  static constexpr entry make() noexcept {
+    constexpr std::size_t widest = tile_groups(Rows);
+    return {&register_tile<Panel, Row, Order, Rows, widest>, &register_tile<Panel, Row, Order, Rows, widest < 2 ? 1 : 2>,
+            &register_tile<Panel, Row, Order, Rows, 1>};
+  }
+  template <std::size_t... I>
+  static constexpr std::array<entry, tile_rows> make_all(std::index_sequence<I...>) noexcept {
+    return {{make<I + 1>()...}};
+  }
+  static constexpr std::array<entry, tile_rows> by_height = make_all(std::make_index_sequence<tile_rows>{});
+};
+}  // namespace isa_detail
+
+/// One tile of `height` rows (1 to `tile_rows`) against `groups` groups of sixteen columns, any number.
+template <row_order Order, class Panel, class Row>
+inline void multiply_tile(std::size_t height, std::size_t groups, tile_operands<Panel, Row> o) noexcept {
+  BLOCKATTN_EXPECTS(height >= 1 && height <= tile_rows);
+  const auto& kernels = isa_detail::tile_table<Panel, Row, Order>::by_height[height - 1];
+  const std::size_t widest = tile_groups(height);
+  while (groups != 0) {
+    const std::size_t now = groups >= widest ? widest : groups >= 2 && widest > 2 ? 2 : 1;
+    (now == widest ? kernels.wide : now == 2 ? kernels.two : kernels.one)(o);
+    o.panel += now * o.group_stride;
+    o.out += now * panel_width;
+    groups -= now;
+  }
+}
+
+/// out(rows, 16 * groups) (+)= rows times panels, any number of both. `out` is written for all 16 * groups columns.
+///
+/// Panels are the outer loop: the groups of one register tile are read from the nearest cache by all row tiles, so keep
+/// steps * groups of a tile within the L1 cache (512 steps at most) where there are many rows. `steps` may be 0.
+template <row_order Order = row_order::strided, class Panel, class Row>
+inline void multiply(std::size_t rows, std::size_t groups, const tile_operands<Panel, Row>& o) noexcept {
+  if (rows == 0) return;
+  const row_tiles tiles(rows);
+  const std::size_t widest = tile_groups(tiles.size(0));
+  for (std::size_t g = 0; g < groups; g += widest) {
+    for (std::size_t t = 0; t < tiles.count; ++t) {
+      tile_operands<Panel, Row> part = o;
+      part.rows += tiles.begin(t) * o.row_stride;
+      part.panel += g * o.group_stride;
+      part.out += tiles.begin(t) * o.out_stride + g * panel_width;
+      multiply_tile<Order>(tiles.size(t), std::min(widest, groups - g), part);
+    }
+  }
+}
+
+}  // namespace BLOCKATTN_ISA
+}  // namespace blockattn::inline v0

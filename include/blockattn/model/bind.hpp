@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: MIT
+/// Binding: every tensor of a source is found by name, checked, repacked and released, once. Included by llama.hpp.
+#pragma once
+
+#include <array>
+#include <initializer_list>
+#include <string>
+#include <string_view>
+
+#include "llama.hpp"
+
+namespace blockattn::inline v0 {
+
+template <kernel_set Kernels, class Allocator>
+template <class Source>
+class llama<Kernels, Allocator>::binder {
+ public:
+  binder(llama& model, const Source& source, const bind_options& options, const Allocator& allocator)
+      : model_(model), source_(source), options_(options), allocator_(allocator) {}
+
+  result<void> run() {
+    const model_config& c = model_.config_;
+    const std::size_t queries = std::size_t{c.heads} * c.head_dim, keys = std::size_t{c.kv_heads} * c.head_dim;
+    model_.layers_.resize(c.layers);
+    total_ = c.layers * (9 + (c.qkv_bias ? 3 : 0) + (c.qk_norm ? 2 : 0)) + (c.tied_embeddings ? 2 : 3);
+
+    if (auto r = matrix({{"model.embed_tokens.weight", c.vocab}}, c.dim, model_.embedding_); !r) return r;
+    for (std::size_t l = 0; l < c.layers; ++l) {
+      layer& to = model_.layers_[l];
+      const std::string at = "model.layers." + std::to_string(l) + ".";
+      const std::string attention = at + "self_attn.", ffn = at + "mlp.";
+      if (auto r = vector({{at + "input_layernorm.weight", c.dim}}, to.attention_norm); !r) return r;
+      if (auto r = matrix({{attention + "q_proj.weight", queries},
+                           {attention + "k_proj.weight", keys},
+                           {attention + "v_proj.weight", keys}},
+                          c.dim, to.qkv);
+          !r)
+        return r;
+      if (c.qkv_bias) {
+        if (auto r = vector({{attention + "q_proj.bias", queries},
+                             {attention + "k_proj.bias", keys},
+                             {attention + "v_proj.bias", keys}},
+                            to.qkv_bias);
+            !r)
+          return r;
+      }
+      if (c.qk_norm) {
+        if (auto r = vector({{attention + "q_norm.weight", c.head_dim}}, to.query_norm); !r) return r;
+        if (auto r = vector({{attention + "k_norm.weight", c.head_dim}}, to.key_norm); !r) return r;
+      }
+      if (auto r = matrix({{attention + "o_proj.weight", c.dim}}, queries, to.out); !r) return r;
+      if (auto r = vector({{at + "post_attention_layernorm.weight", c.dim}}, to.ffn_norm); !r) return r;
+      if (auto r = matrix({{ffn + "gate_proj.weight", c.ffn}, {ffn + "up_proj.weight", c.ffn}}, c.dim, to.gate_up); !r)
+        return r;
+      if (auto r = matrix({{ffn + "down_proj.weight", c.dim}}, c.ffn, to.down); !r) return r;
+    }
+    if (auto r = vector({{"model.norm.weight", c.dim}}, model_.final_norm_); !r) return r;
+    model_.head_ = model_.embedding_;
+    if (!c.tied_embeddings)
+      if (auto r = matrix({{"lm_head.weight", c.vocab}}, c.dim, model_.head_); !r) return r;
+
+    model_.fingerprint_ = options_.fingerprint ? *options_.fingerprint : hash_.finish();
+    return {};
+  }
+
+  void hash_config() {
+    const model_config& c = model_.config_;
+    hash_.number(c.layers).number(c.dim).number(c.heads).number(c.kv_heads).number(c.head_dim).number(c.ffn);
+    hash_.number(c.vocab).number(c.tied_embeddings).number(c.qkv_bias).number(c.qk_norm);
+    hash_.number(std::bit_cast<std::uint32_t>(c.norm_epsilon)).number(c.windows.size());
+    for (const std::uint32_t w : c.windows) hash_.number(w);
+  }
+
+ private:
+  struct part {
+    std::string name;
+    std::size_t rows;
+  };
+
+  // Whether a tensor is there, has the shape and an element type that can be packed.
+  result<tensor_info> expect(const std::string& name, std::size_t rows, std::size_t cols) {
+    const std::optional<tensor_info> info = source_.find(name);
+    if (!info) return fail(errc::bad_format, "tensor ", name, ": expected ", rows, " x ", cols, ", found none");
+    if (info->rows != rows || info->cols != cols)
+      return fail(errc::shape_mismatch, "tensor ", name, ": expected ", rows, " x ", cols, ", found ", info->rows, " x ",
+                  info->cols);
+    switch (info->type) {
+      case dtype::f32:
+      case dtype::f16:
+      case dtype::bf16:
+      case dtype::q8_0: break;
+      default:
+        return fail(errc::unsupported, "tensor ", name, ": expected f32, f16, bf16 or q8_0, found ",
+                    to_string(info->type));
+    }
+    if (cols % block_elements(info->type) != 0)
+      return fail(errc::shape_mismatch, "tensor ", name, ": expected rows of a multiple of ",
+                  block_elements(info->type), " elements for ", to_string(info->type), ", found ", cols);
+    return *info;
+  }
+
+  result<tensor_bytes> read(const std::string& name, const tensor_info& info) {
+    auto bytes = source_.load(name);
+    if (!bytes) return bytes;
+    const std::size_t expected = info.rows * info.cols / block_elements(info.type) * block_bytes(info.type);
+    if (bytes->bytes().size() != expected)
+      return fail(errc::bad_format, "tensor ", name, ": expected ", expected, " bytes, found ", bytes->bytes().size());
+    if (!options_.fingerprint) hash_.text(name).number(static_cast<std::uint64_t>(info.type)).bytes(bytes->bytes());
+    return bytes;
+  }
+
+  void done(const std::string& name) {
+    source_.release(name);
+    ++packed_;
+    if (options_.progress) options_.progress(packed_, total_);
+  }
+
+  // Joins vectors into one array of floats.
+  result<void> vector(std::initializer_list<part> parts, const float*& out) {
+    std::size_t sum = 0;
+    for (const part& p : parts) {
+      const auto info = expect(p.name, 1, p.rows);
+      if (!info) return info.error();
+      sum += p.rows;
+    }
+    float* to = model_.buffers_.emplace_back(sum * sizeof(float), allocator_).template as<float>();
+    out = to;
+    for (const part& p : parts) {
+      const tensor_info info = *source_.find(p.name);
+      const auto bytes = read(p.name, info);
+      if (!bytes) return bytes.error();
+      decode_row(info.type, bytes->bytes().data(), p.rows, to);
+      to += p.rows;
+      done(p.name);
+    }
+    return {};
+  }
+
+  // Stacks matrices of one width into one packed matrix, so that they become one product.
+  result<void> matrix(std::initializer_list<part> parts, std::size_t cols, packed_matrix& out) {
+    std::size_t rows = 0;
+    bool all_bf16 = true;
+    for (const part& p : parts) {
+      const auto info = expect(p.name, p.rows, cols);
+      if (!info) return info.error();
+      rows += p.rows;
+      all_bf16 = all_bf16 && info->type == dtype::bf16;
+    }
+    packed_matrix to{nullptr, all_bf16 ? dtype::bf16 : dtype::f32, rows, cols};
+    std::byte* panels = model_.buffers_.emplace_back(to.bytes(), allocator_).data();
+    to.data = panels;
+    std::size_t first = 0;
+    for (const part& p : parts) {
+      const tensor_info info = *source_.find(p.name);
+      const auto bytes = read(p.name, info);
+      if (!bytes) return bytes.error();
+      Kernels::pack(options_.workers ? *options_.workers : executor_ref(alone_), to, panels, first, info.type,
+                    bytes->bytes().data(), p.rows);
+      first += p.rows;
+      done(p.name);
+    }
+    out = to;
+    return {};
+  }
+
+  llama& model_;
+  const Source& source_;
+  const bind_options& options_;
+  const Allocator& allocator_;
+  inline_executor alone_;
+  hasher hash_;
+  std::size_t packed_ = 0;
+  std::size_t total_ = 0;
+};
+
+template <kernel_set Kernels, class Allocator>
+template <weights_source Source>
+result<llama<Kernels, Allocator>> llama<Kernels, Allocator>::bind(const Source& source, const bind_options& options,
+                                                                  const Allocator& allocator) {
+  const model_config& config = source.config();
+  if (auto valid = validate(config); !valid) return valid.error();
+  llama model(allocator);
+  model.config_ = config;
+  model.compute_ = options.compute;
+  auto frequencies = make_frequencies(config.rope);
+  if (!frequencies) return frequencies.error();
+  model.rope_ = std::make_shared<const rope_frequencies>(*std::move(frequencies));
+  binder<Source> work(model, source, options, allocator);
+  work.hash_config();
+  if (auto done = work.run(); !done) return std::move(done).error();
+  return model;
+}
+
+}  // namespace blockattn::inline v0
