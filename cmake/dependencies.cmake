@@ -39,6 +39,7 @@ endmacro()
 # xsimd exports its target without a namespace, in every version.
 blockattn_require(Eigen3 Eigen3::Eigen "the core" libeigen3-dev MINIMUM 3.4)
 blockattn_require(xsimd xsimd "the core" libxsimd-dev MINIMUM 8.1)
+include(${CMAKE_CURRENT_LIST_DIR}/blockattn-xsimd.cmake)
 blockattn_require(Threads Threads::Threads "the core" libc6-dev)
 
 set(known_components openmp io text)

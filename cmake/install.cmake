@@ -22,7 +22,8 @@ configure_package_config_file(${CMAKE_CURRENT_LIST_DIR}/blockattn-config.cmake.i
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/blockattn-config-version.cmake
                                  COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
 install(FILES ${PROJECT_BINARY_DIR}/blockattn-config.cmake ${PROJECT_BINARY_DIR}/blockattn-config-version.cmake
-              ${CMAKE_CURRENT_LIST_DIR}/modules/FindPCRE2.cmake DESTINATION ${package_dir})
+              ${CMAKE_CURRENT_LIST_DIR}/blockattn-xsimd.cmake ${CMAKE_CURRENT_LIST_DIR}/modules/FindPCRE2.cmake
+        DESTINATION ${package_dir})
 
 configure_file(${CMAKE_CURRENT_LIST_DIR}/../blockattn.pc.in ${PROJECT_BINARY_DIR}/blockattn.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/blockattn.pc DESTINATION ${CMAKE_INSTALL_DATADIR}/pkgconfig)

@@ -112,7 +112,9 @@ int main(int argc, char** argv) {
   bench->add_option("--block", o.block_tokens)->check(CLI::PositiveNumber);
   bench->add_option("--repeats", o.repeats)->check(CLI::PositiveNumber);
 
-  add("demo", "the main job on a random model: nothing to download", cli::demo, false);
+  add("demo", "the main job on a random model: nothing to download", cli::demo, false)
+      ->add_option("--passages", o.passages, "JSON lines of {\"title\", \"text\"}")
+      ->required();
 
   try {
     app.parse(argc, argv);

@@ -77,8 +77,8 @@ TEST_CASE("the paper's count, unrounded", "[analysis][flops]") {
   CHECK(an::scientific(static_cast<double>(an::paper_flops(llama_3_2_1b(), 50)), 3) == "1.236e11");
   CHECK(an::scientific(static_cast<double>(an::paper_flops(llama_3_2_1b(), 32768)), 2) == "8.10e13");
 
-  const std::pair<std::size_t, const char*> ratios[] = {{512, "90.23%"},  {1024, "95.12%"},  {2048, "97.56%"},
-                                                        {4096, "98.78%"}, {6144, "99.19%"},  {8192, "99.39%"},
+  const std::pair<std::size_t, const char*> ratios[] = {{512, "90.23%"},   {1024, "95.12%"}, {2048, "97.56%"},
+                                                        {4096, "98.78%"},  {6144, "99.19%"}, {8192, "99.39%"},
                                                         {16384, "99.69%"}, {32768, "99.85%"}};
   for (const auto& [n, text] : ratios)
     CHECK(an::percent(an::paper_comparison(c, cached({n - 50}, 50)).reduction()) == text);

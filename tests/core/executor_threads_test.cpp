@@ -119,6 +119,15 @@ TEST_CASE("thread_executor: what tasks wrote is seen after the region") {
   }
 }
 
+TEST_CASE("thread_executor: moves with its threads") {
+  ba::thread_executor a(3);
+  ba::thread_executor b = std::move(a);
+  check_regions(b, 50);
+  b = ba::thread_executor(2);
+  CHECK(b.concurrency() == 2);
+  check_regions(b, 50);
+}
+
 #ifdef _OPENMP
 TEST_CASE("omp_executor: runs each task once with exactly the workers it was given") {
   for (const std::size_t workers : {0u, 1u, 2u, 5u}) {

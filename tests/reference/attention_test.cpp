@@ -45,10 +45,8 @@ TEST_CASE("the block mask is the paper's", "[reference][attention]") {
   // The example of the authors' code: local blocks of 1 and 2 tokens, one final token.
   const std::size_t lengths[] = {1, 2, 1};
   const auto allow = ref::block_mask(lengths);
-  const bool expected[4][4] = {{true, false, false, false},
-                               {false, true, false, false},
-                               {false, true, true, false},
-                               {true, true, true, true}};
+  const bool expected[4][4] = {
+      {true, false, false, false}, {false, true, false, false}, {false, true, true, false}, {true, true, true, true}};
   for (std::size_t i = 0; i < 4; ++i)
     for (std::size_t j = 0; j < 4; ++j) CHECK(allow(i, j) == expected[i][j]);
 }
@@ -126,7 +124,8 @@ TEST_CASE("a masked key cannot reach an output", "[reference][attention]") {
   const auto allow = ref::block_mask(lengths);
   const auto q = random_matrix(random, 9, 16), k = random_matrix(random, 9, 16), v = random_matrix(random, 9, 16);
   const auto before = ref::attention(q, k, v, allow, 0.25);
-  for (const double poison : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity(), 1e300}) {
+  for (const double poison :
+       {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity(), 1e300}) {
     auto bad_k = k, bad_v = v;
     for (std::size_t d = 0; d < 16; ++d) bad_k(1, d) = bad_v(1, d) = poison;  // in the first block
     const auto after = ref::attention(q, bad_k, bad_v, allow, 0.25);
@@ -180,7 +179,8 @@ TEST_CASE("attention over nothing is nothing", "[reference][attention]") {
 TEST_CASE("an output lies among the values", "[reference][attention]") {
   random_numbers random(25);
   const auto q = random_matrix(random, 6, 8, 5), k = random_matrix(random, 9, 8), v = random_matrix(random, 9, 3);
-  const auto out = ref::attention(q, k, v, [](std::size_t, std::size_t) { return true; }, 1.0);
+  const auto out = ref::attention(
+      q, k, v, [](std::size_t, std::size_t) { return true; }, 1.0);
   for (std::size_t d = 0; d < 3; ++d) {
     double low = v(0, d), high = v(0, d);
     for (std::size_t j = 1; j < 9; ++j) {

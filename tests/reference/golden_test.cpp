@@ -145,7 +145,8 @@ found check_case(const ref::transformer& model, const fs::path& base, double gat
 
   // The control: with two context blocks or more, keys that were not turned give something else.
   if (fs::exists(file("block_noshift", "query")) && c.blocks.size() > 2)
-    CHECK(deviation(model.answer(c.blocks, position::query_side).value().logits, 0, file("block_noshift", "query")) > 1);
+    CHECK(deviation(model.answer(c.blocks, position::query_side).value().logits, 0, file("block_noshift", "query")) >
+          1);
   return f;
 }
 

@@ -97,8 +97,8 @@ TEST_CASE("rotations form a group and keep lengths", "[reference][rope]") {
       const auto x = random_head(random, d);
       CAPTURE(d);
       CHECK(rotated(rope, x, 0) == x);  // R(0) = 1, exactly
-      for (const std::int64_t p : {std::int64_t{1}, std::int64_t{7}, std::int64_t{100}, std::int64_t{4096},
-                                   std::int64_t{131072}}) {
+      for (const std::int64_t p :
+           {std::int64_t{1}, std::int64_t{7}, std::int64_t{100}, std::int64_t{4096}, std::int64_t{131072}}) {
         CHECK(largest_difference(rotated(rope, rotated(rope, x, p), -p), x) < 1e-12);
         CHECK(largest_difference(rotated(rope, rotated(rope, x, p), 37), rotated(rope, x, p + 37)) < 1e-10);
         const auto y = rotated(rope, x, p);

@@ -54,7 +54,8 @@ std::vector<std::size_t> lengths_of(const prompt& blocks) {
 
 ref::matrix rows_of(const ref::matrix& m, std::size_t first, std::size_t count) {
   ref::matrix out(count, m.cols());
-  for (std::size_t i = 0; i < count; ++i) std::copy(m.row(first + i).begin(), m.row(first + i).end(), out.row(i).begin());
+  for (std::size_t i = 0; i < count; ++i)
+    std::copy(m.row(first + i).begin(), m.row(first + i).end(), out.row(i).begin());
   return out;
 }
 
@@ -409,12 +410,12 @@ TEST_CASE("grouped queries equal repeated keys and values", "[reference][transfo
     copy("lm_head.weight", 0);
     for (int l = 0; l < 3; ++l) {
       const std::string layer = "model.layers." + std::to_string(l) + ".";
-      for (const char* name : {"input_layernorm.weight", "post_attention_layernorm.weight", "mlp.gate_proj.weight",
-                               "mlp.up_proj.weight", "mlp.down_proj.weight", "self_attn.q_proj.weight",
-                               "self_attn.q_proj.bias", "self_attn.o_proj.weight"})
+      for (const char* name :
+           {"input_layernorm.weight", "post_attention_layernorm.weight", "mlp.gate_proj.weight", "mlp.up_proj.weight",
+            "mlp.down_proj.weight", "self_attn.q_proj.weight", "self_attn.q_proj.bias", "self_attn.o_proj.weight"})
         copy(layer + name, 0);
-      for (const char* name : {"self_attn.k_proj.weight", "self_attn.k_proj.bias", "self_attn.v_proj.weight",
-                               "self_attn.v_proj.bias"})
+      for (const char* name :
+           {"self_attn.k_proj.weight", "self_attn.k_proj.bias", "self_attn.v_proj.weight", "self_attn.v_proj.bias"})
         copy(layer + name, kv_heads);
     }
     const auto grouped = ref::transformer::from(weights.source()).value();
@@ -460,8 +461,8 @@ TEST_CASE("the configuration's switches do something", "[reference][transformer]
     auto c = config;
     change(c);
     const random_model weights(small_config(), 56);
-    return difference(ref::transformer::from(weights.source(), c).value().answer(blocks, position::query_side).value().logits,
-                      plain);
+    return difference(
+        ref::transformer::from(weights.source(), c).value().answer(blocks, position::query_side).value().logits, plain);
   };
   CHECK(changes([](auto&) {}) == 0.0);
   CHECK(changes([](auto& c) { c.rope.layout = ba::rope_layout::interleaved; }) > 1e-3);

@@ -35,7 +35,8 @@ TEST_CASE("weights that do not fit are refused by name", "[reference][weights]")
 TEST_CASE("the element types of weights", "[reference][weights]") {
   const auto bytes_of = [](const auto& values) { return std::as_bytes(std::span(values)); };
   const float floats[] = {1.5f, -0.1f};
-  CHECK(ref::decode(ba::dtype::f32, bytes_of(floats), 2).value() == std::vector<double>{1.5, static_cast<double>(-0.1f)});
+  CHECK(ref::decode(ba::dtype::f32, bytes_of(floats), 2).value() ==
+        std::vector<double>{1.5, static_cast<double>(-0.1f)});
 
   // All 65536 patterns of both 16-bit types, against the library's widening.
   for (unsigned bits = 0; bits < 65536; ++bits) {

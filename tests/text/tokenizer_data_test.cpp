@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Ids of outside tokenizers, exactly: llama.cpp's vocabulary tests, Hugging Face's GPT-2 cases, llama2.c's runs.
+#include <blockattn/io/gguf.hpp>
 #include <blockattn/text/detokenize.hpp>
 #include <blockattn/text/gguf_tokenizer.hpp>
 #include <blockattn/text/llama2c_tokenizer.hpp>
@@ -7,15 +8,15 @@
 #include <sstream>
 
 #include "../support/data.hpp"
-#include "vocabulary_files.hpp"
 
 namespace ba = blockattn;
 
 namespace {
 
 ba::tokenizer open_gguf(const std::filesystem::path& file) {
-  INFO(file.string());
-  const auto words = ba::make_tokenizer(blockattn_test::metadata_file(file));
+  const auto gguf = ba::gguf_file::open(file);
+  if (!gguf) FAIL(gguf.error().message);
+  const auto words = ba::make_tokenizer(*gguf);
   if (!words) FAIL(words.error().message);
   return *words;
 }
@@ -52,7 +53,6 @@ std::string stream(const ba::tokenizer& words, const std::vector<ba::token>& ids
   return text += out.flush();
 }
 
-// The member `name` of a flat JSON object, as nlohmann reads it.
 nlohmann::json read_json(const std::filesystem::path& file) {
   auto json = nlohmann::json::parse(blockattn_test::read_text(file), nullptr, false);
   REQUIRE_FALSE(json.is_discarded());
@@ -88,7 +88,9 @@ TEST_CASE("ids and decodings equal Hugging Face's GPT-2", "[text][golden]") {
   // The two vocabularies agree on every piece, so every id of the cases means the same.
   const auto& vocab = reference["model"]["vocab"];
   REQUIRE(vocab.size() == words.size());
-  for (const auto& [piece, id] : vocab.items()) REQUIRE(words.piece(id.get<ba::token>()) == piece);
+  std::size_t different = 0;
+  for (const auto& [piece, id] : vocab.items()) different += words.piece(id.get<ba::token>()) != piece;
+  REQUIRE(different == 0);
 
   const auto cases = read_json(folder / "tokenizers" / "gpt2_cases.json");
   REQUIRE(cases.size() == 18);

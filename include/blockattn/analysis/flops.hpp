@@ -73,7 +73,8 @@ struct comparison {
   [[nodiscard]] constexpr double reduction() const noexcept { return full > 0 ? 1.0 - block / full : 0.0; }
 };
 
-// ---------------------------------------------------------------------------------------------------- the paper's count
+// ---------------------------------------------------------------------------------------------------- the paper's
+// count
 
 /// FLOPs of `tokens` computed tokens. Exact integers: 2^64 is reached by 400 billion parameters over 2e7 tokens.
 [[nodiscard]] constexpr std::uint64_t paper_flops(const model_config& c, std::size_t tokens) noexcept {
@@ -132,7 +133,8 @@ struct exact_options {
 /// Attention FLOPs of queries [first, last) of a causal sequence, over all layers.
 [[nodiscard]] inline double attention_flops(const model_config& c, std::size_t first, std::size_t last) noexcept {
   double pairs = 0;
-  for (std::size_t l = 0; l < c.layers; ++l) pairs += visible_pairs(last, c.window(l)) - visible_pairs(first, c.window(l));
+  for (std::size_t l = 0; l < c.layers; ++l)
+    pairs += visible_pairs(last, c.window(l)) - visible_pairs(first, c.window(l));
   return 4.0 * c.heads * c.head_dim * pairs;
 }
 
@@ -304,7 +306,8 @@ struct paper_cells {
 /// A share as a percentage with two decimals, rounded: `"98.70%"`.
 [[nodiscard]] inline std::string percent(double share) {
   std::array<char, 64> buffer{};
-  const auto end = std::to_chars(buffer.data(), buffer.data() + buffer.size(), 100 * share, std::chars_format::fixed, 2);
+  const auto end =
+      std::to_chars(buffer.data(), buffer.data() + buffer.size(), 100 * share, std::chars_format::fixed, 2);
   return std::string(buffer.data(), end.ec == std::errc() ? end.ptr : buffer.data()) + "%";
 }
 

@@ -78,8 +78,8 @@ class kv_store {
 
   /// A handle for each list, in order. What is missing is encoded by `encoder`, all of it in one call, outside the
   /// lock; what others are encoding is waited for after that, so that requests never wait for each other in a circle.
-  /// If another request fails, this one takes over what it waited for; only errors of `encoder` itself are returned. An
-  /// empty list gives a block without bytes, and the encoder is not asked.
+  /// If another request fails, this one takes over what it waited for, and never sees the other's error. An empty list
+  /// gives a block without bytes, and the encoder is not asked. Errors: the encoder's, `out_of_memory`.
   template <block_encoder E>
   result<std::vector<block_handle>> find_or_encode(std::span<const std::span<const token>> lists, E& encoder) {
     return guarded([&] { return resolve(lists, encoder); });
@@ -184,7 +184,6 @@ class kv_store {
 
   // Takes `bytes` of the budget, evicting for them one block at a time; blocks are freed outside the lock.
   std::optional<byte_charge> charge(std::size_t bytes) {
-    if (bytes > account_->budget()) return std::nullopt;
     while (!account_->try_take(bytes)) {
       block_handle gone;
       const std::lock_guard guard(lock_);

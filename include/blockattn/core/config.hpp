@@ -46,9 +46,9 @@ inline constexpr std::size_t alignment = 64;
   return (n + step - 1) / step * step;
 }
 
-/// `n / step`, rounded up.
+/// `n / step`, rounded up; no n overflows.
 [[nodiscard]] constexpr std::size_t ceil_div(std::size_t n, std::size_t step) noexcept {
-  return (n + step - 1) / step;
+  return n / step + (n % step != 0 ? 1 : 0);
 }
 
 inline namespace literals {

@@ -174,7 +174,8 @@ template <class... Pieces>
 [[nodiscard]] failure fail(errc code, const Pieces&... pieces) {
   failure e{code, {}};
   const auto append = [&e](const auto& piece) {
-    if constexpr (std::is_arithmetic_v<std::remove_cvref_t<decltype(piece)>>) {
+    using type = std::remove_cvref_t<decltype(piece)>;
+    if constexpr (std::is_arithmetic_v<type> && !std::is_same_v<type, char>) {
       e.message += std::to_string(piece);
     } else {
       e.message += piece;

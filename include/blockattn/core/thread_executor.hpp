@@ -7,6 +7,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <system_error>
 #include <thread>
@@ -17,24 +18,12 @@
 
 namespace blockattn::inline v0 {
 
-/// `concurrency() - 1` threads and the caller, who is worker 0.
-///
-/// Between two regions a thread spins for at most `spin` and then sleeps; zero sleeps at once. Tasks are claimed one by
-/// one, so an uneven load evens out. A region that the caller finishes alone never waits for a sleeping thread.
-///
-/// Two threads may call `for_each` at once: one region runs after the other. A task may call `for_each` of its own
-/// executor: the inner tasks run at once on the worker that asked. A task that throws ends the program.
-/// `for_each` allocates nothing. Neither copied nor moved: threads hold its address.
-class thread_executor {
+namespace detail {
+
+// What the threads hold the address of. The contract is `thread_executor`'s.
+class thread_pool {
  public:
-  static constexpr std::chrono::nanoseconds default_spin = std::chrono::microseconds(20);
-
-  /// As many workers as the machine has hardware threads.
-  thread_executor() : thread_executor(std::thread::hardware_concurrency()) {}
-
-  /// `workers` counts the caller; 0 means 1, which starts nothing. If the system refuses a thread, the pool goes on with
-  /// those it has: `concurrency()` says how many.
-  explicit thread_executor(std::size_t workers, std::chrono::nanoseconds spin = default_spin) : spin_(spin) {
+  thread_pool(std::size_t workers, std::chrono::nanoseconds spin) : spin_(spin) {
     const std::size_t wanted = std::max<std::size_t>(workers, 1) - 1;
     threads_.reserve(wanted);
 #if BLOCKATTN_EXCEPTIONS
@@ -46,11 +35,10 @@ class thread_executor {
     start(wanted);
 #endif
   }
-  thread_executor(const thread_executor&) = delete;
-  thread_executor& operator=(const thread_executor&) = delete;
+  thread_pool(const thread_pool&) = delete;
+  thread_pool& operator=(const thread_pool&) = delete;
 
-  /// Requires that no region runs.
-  ~thread_executor() {
+  ~thread_pool() {
     stop_.store(true, std::memory_order_relaxed);
     epoch_.fetch_add(1, std::memory_order_release);
     epoch_.notify_all();
@@ -193,6 +181,36 @@ class thread_executor {
   std::atomic<bool> stop_{false};
   alignas(alignment) std::atomic<std::uint32_t> gate_{0};
   alignas(alignment) std::atomic<std::size_t> next_{0};
+};
+
+}  // namespace detail
+
+/// `concurrency() - 1` threads and the caller, who is worker 0.
+///
+/// Between two regions a thread spins for at most `spin` and then sleeps; zero sleeps at once. Tasks are claimed one by
+/// one, so an uneven load evens out. A region that the caller finishes alone never waits for a sleeping thread.
+///
+/// Two threads may call `for_each` at once: one region runs after the other. A task may call `for_each` of its own
+/// executor: the inner tasks run at once on the worker that asked. A task that throws ends the program.
+/// `for_each` allocates nothing. Moves hand the threads over; a moved-from executor may only be destroyed or assigned.
+/// Destroying it joins the threads and requires that no region runs.
+class thread_executor {
+ public:
+  static constexpr std::chrono::nanoseconds default_spin = std::chrono::microseconds(20);
+
+  /// As many workers as the machine has hardware threads.
+  thread_executor() : thread_executor(std::thread::hardware_concurrency()) {}
+
+  /// `workers` counts the caller; 0 means 1, which starts nothing. If the system refuses a thread, the pool goes on with
+  /// those it has: `concurrency()` says how many.
+  explicit thread_executor(std::size_t workers, std::chrono::nanoseconds spin = default_spin)
+      : pool_(std::make_unique<detail::thread_pool>(workers, spin)) {}
+
+  [[nodiscard]] std::size_t concurrency() const noexcept { return pool_->concurrency(); }
+  void for_each(std::size_t n, task_ref task) noexcept { pool_->for_each(n, task); }
+
+ private:
+  std::unique_ptr<detail::thread_pool> pool_;
 };
 
 static_assert(executor<thread_executor>);

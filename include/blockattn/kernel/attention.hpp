@@ -6,8 +6,8 @@
 ///
 ///     <R(P) q, R(s + t) k>  =  <R(P - s) q, R(t) k>,
 ///
-/// so here the *query* turns, by the angle of R(-s), once for each block: stored keys are never written. Over the blocks
-/// runs one streaming softmax. In the words of the paper, for the rows of a task:
+/// so here the *query* turns, by the angle of R(-s), once for each block: stored keys are never written. One streaming
+/// softmax runs over all blocks. For the rows of a task:
 ///
 ///     for each segment (a placed block, or the request's own tokens):
 ///       q' = R(-start) q                      turn_queries      (f32, then rounded once to the type of the product)
@@ -26,6 +26,7 @@
 #pragma once
 
 #include <cstring>
+#include <limits>
 #include <numbers>
 
 #include "attention_plan.hpp"
@@ -55,7 +56,8 @@ class task_rows {
         tiles_(rows_) {
     stack_queries();
     find_positions();
-    std::fill_n(w_.max, rows_, no_score);
+    std::fill_n(w_.max, round_up(rows_, panel_width), no_score);
+    std::fill_n(w_.top, round_up(rows_, panel_width), no_score);
     std::fill_n(w_.sum, rows_ * panel_width, 0.0f);
     std::fill_n(w_.values, rows_ * width_, 0.0f);
   }
@@ -67,7 +69,9 @@ class task_rows {
       const std::size_t steps = steps_of(segment);
       const key_range seen = visible_keys(low_, high_, shape_.window, segment.start, segment.tokens);
       if (!seen.empty() && before < last && before + steps > first) {
-        const std::size_t from = std::max(static_cast<std::size_t>(seen.first) / step_keys, std::max(first, before) - before);
+        // Steps of this segment that some row sees and that belong to this part.
+        const std::size_t from =
+            std::max(static_cast<std::size_t>(seen.first) / step_keys, std::max(first, before) - before);
         const std::size_t to = std::min(ceil_div(static_cast<std::size_t>(seen.last), step_keys), last - before);
         if (from < to) turn_queries(segment.turn);
         for (std::size_t step = from; step < to; ++step) attend_step(segment, step * step_keys);
@@ -179,75 +183,70 @@ class task_rows {
       last = std::max(last, tile.last);
     }
 
-    tile_operands<Panel, row> score;
-    score.rows = w_.turned;
-    score.row_stride = width_;
-    score.panel = reinterpret_cast<const Panel*>(segment.keys + task_.kv_head * segment.key_stride) +
-                  at / panel_width * kv.key_tile();
-    score.step_stride = panel_width * lane;
-    score.group_stride = kv.key_tile();
-    score.steps = ceil_div(shape_.head_dim, lane);
-    score.out = w_.scores;
-    score.out_stride = step_keys;
+    const Panel* key_panel = reinterpret_cast<const Panel*>(segment.keys + task_.kv_head * segment.key_stride) +
+                             at / panel_width * kv.key_tile();
     const std::size_t groups = tile_groups(tiles_.size(0));
     for (std::size_t g = first; g < last; g += groups) {
       for (std::size_t t = 0; t < tiles_.count; ++t) {
         const std::size_t from = std::max(g, w_.tiles[t].first), to = std::min(g + groups, w_.tiles[t].last);
-        if (from < to) multiply_rows(t, from, to - from, score);
+        if (from >= to) continue;
+        const std::size_t r = tiles_.begin(t);
+        multiply_tile<row_order::strided>(
+            tiles_.size(t), to - from,
+            tile_operands<Panel, row>{w_.turned + r * width_, width_, key_panel + from * kv.key_tile(),
+                                      panel_width * lane, kv.key_tile(), ceil_div(shape_.head_dim, lane),
+                                      w_.scores + r * step_keys + from * panel_width, step_keys, false});
       }
     }
 
-    for (std::size_t t = 0; t < tiles_.count; ++t) {
-      if (w_.tiles[t].first >= w_.tiles[t].last) continue;
-      for (std::size_t r = tiles_.begin(t); r < tiles_.begin(t) + tiles_.size(t); ++r)
-        weigh_row(r, w_.tiles[t], start, keys);
-    }
+    // All maxima first: their long chains of dependent operations then overlap.
+    const auto end = static_cast<std::int64_t>(keys);
+    const bool all_seen = keys % panel_width == 0 && low_ - start >= end - 1 && high_ - start < shape_.window;
+    for_rows([&](std::size_t r, std::size_t from, std::size_t to) {
+      float* scores = w_.scores + r * step_keys + from * panel_width;
+      if (!all_seen) {
+        const std::int64_t position = job_.positions[token(r)];
+        const std::size_t skipped = from * panel_width;
+        mask_scores(scores, to - from,
+                    visible_keys(position, position, shape_.window, start + static_cast<std::int64_t>(skipped),
+                                 keys - skipped));
+      }
+      w_.top[r] = largest(scores, to - from, w_.max[r]);
+    });
+    raise(w_.max, w_.top, w_.factor, rows_);
+    for_rows([&](std::size_t r, std::size_t from, std::size_t to) {
+      const std::size_t at_row = r * step_keys + from * panel_width;
+      weigh(w_.scores + at_row, to - from, w_.max[r], w_.factor[r], w_.weights + at_row, w_.sum + r * panel_width);
+    });
 
-    tile_operands<Panel, row> value;
-    value.row_stride = step_keys;
-    value.step_stride = width_ * lane;
-    value.group_stride = panel_width * lane;
-    value.out = w_.step;
-    value.out_stride = width_;
-    const Panel* values = reinterpret_cast<const Panel*>(segment.values + task_.kv_head * segment.value_stride) +
-                          at / panel_width * kv.value_tile();
+    const Panel* value_panel = reinterpret_cast<const Panel*>(segment.values + task_.kv_head * segment.value_stride) +
+                               at / panel_width * kv.value_tile();
     for (std::size_t g = 0; g < width_ / panel_width; g += groups) {
       for (std::size_t t = 0; t < tiles_.count; ++t) {
-        const tile_view& tile = w_.tiles[t];
-        if (tile.first >= tile.last) continue;
-        value.rows = w_.weights + tile.first * panel_width;
-        value.panel = values + tile.first * kv.value_tile();
-        value.steps = (tile.last - tile.first) * panel_width / lane;
-        multiply_rows(t, g, std::min(groups, width_ / panel_width - g), value);
+        const std::size_t from = w_.tiles[t].first, to = w_.tiles[t].last, r = tiles_.begin(t);
+        if (from >= to) continue;
+        multiply_tile<row_order::strided>(
+            tiles_.size(t), std::min(groups, width_ / panel_width - g),
+            tile_operands<Panel, row>{w_.weights + r * step_keys + from * panel_width, step_keys,
+                                      value_panel + from * kv.value_tile() + g * panel_width * lane, width_ * lane,
+                                      panel_width * lane, (to - from) * panel_width / lane,
+                                      w_.step + r * width_ + g * panel_width, width_, false});
       }
     }
 
+    for_rows([&](std::size_t r, std::size_t, std::size_t) {
+      fold(w_.values + r * width_, w_.factor[r], w_.step + r * width_, width_);
+    });
+  }
+
+  // Calls f(row, first, last) for the rows of register tiles that see tiles [first, last) of the current step.
+  template <class F>
+  void for_rows(F&& f) const noexcept {
     for (std::size_t t = 0; t < tiles_.count; ++t) {
-      if (w_.tiles[t].first >= w_.tiles[t].last) continue;
-      for (std::size_t r = tiles_.begin(t); r < tiles_.begin(t) + tiles_.size(t); ++r)
-        fold(w_.values + r * width_, w_.factor[r], w_.step + r * width_, width_);
+      const std::size_t from = w_.tiles[t].first, to = w_.tiles[t].last;
+      if (from >= to) continue;
+      for (std::size_t r = tiles_.begin(t); r < tiles_.begin(t) + tiles_.size(t); ++r) f(r, from, to);
     }
-  }
-
-  // Register tile t against `count` groups of sixteen columns from group `g` on.
-  void multiply_rows(std::size_t t, std::size_t g, std::size_t count, tile_operands<Panel, row> o) const noexcept {
-    o.rows += tiles_.begin(t) * o.row_stride;
-    o.panel += g * o.group_stride;
-    o.out += tiles_.begin(t) * o.out_stride + g * panel_width;
-    multiply_tile<row_order::strided>(tiles_.size(t), count, o);
-  }
-
-  void weigh_row(std::size_t r, const tile_view& tile, std::int64_t start, std::size_t keys) const noexcept {
-    const std::int64_t position = job_.positions[token(r)];
-    const auto offset = static_cast<std::int64_t>(tile.first * panel_width);
-    key_range seen = visible_keys(position, position, shape_.window, start, keys);
-    seen.first -= offset;
-    seen.last -= offset;
-    float* scores = w_.scores + r * step_keys + tile.first * panel_width;
-    const std::size_t count = tile.last - tile.first;
-    mask_scores(scores, count, seen);
-    w_.factor[r] = weigh(scores, count, w_.weights + r * step_keys + tile.first * panel_width, w_.max[r],
-                         w_.sum + r * panel_width);
   }
 
   const attention_job& job_;
@@ -339,8 +338,8 @@ void attend_panels(executor_ref workers, std::span<const attention_job> jobs, co
 
 }  // namespace isa_detail
 
-/// Bytes of scratch that `attend` needs for these jobs and up to `workers` workers. O(jobs), and O(segments) for jobs of
-/// few tokens.
+/// Bytes of scratch that `attend` needs for these jobs and up to `workers` workers. O(jobs), and O(segments) for jobs
+/// of few tokens.
 [[nodiscard]] inline std::size_t attend_scratch(std::size_t workers, std::span<const attention_job> jobs,
                                                 const attention_shape& shape) noexcept {
   scratch_cutter common, each;

@@ -161,9 +161,10 @@ struct attention_workspace {
   Row* weights = nullptr;     // [rows][step_keys]
   float* step = nullptr;      // [rows][row_floats], weighted values of one step
   float* values = nullptr;    // [rows][row_floats], of all steps so far
-  float* max = nullptr;       // [rows], largest score so far
+  float* max = nullptr;       // [rows to 16], largest score so far
+  float* top = nullptr;       // [rows to 16], the same with the current step
   float* sum = nullptr;       // [rows][16], partial sums of weights
-  float* factor = nullptr;    // [rows], what the current step multiplies earlier values by
+  float* factor = nullptr;    // [rows to 16], what the current step multiplies earlier values by
   tile_view* tiles = nullptr; // [register tiles]
 
   attention_workspace(scratch_cutter& cut, const attention_shape& shape) noexcept {
@@ -182,9 +183,10 @@ struct attention_workspace {
     }
     step = cut.take<float>(rows * width);
     values = cut.take<float>(rows * width);
-    max = cut.take<float>(rows);
+    max = cut.take<float>(round_up(rows, panel_width));
+    top = cut.take<float>(round_up(rows, panel_width));
     sum = cut.take<float>(rows * panel_width);
-    factor = cut.take<float>(rows);
+    factor = cut.take<float>(round_up(rows, panel_width));
     tiles = cut.take<tile_view>(rows);
   }
 };

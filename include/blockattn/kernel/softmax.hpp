@@ -49,20 +49,33 @@ inline void mask_scores(float* scores, std::size_t tiles, key_range seen) noexce
   }
 }
 
-/// Turns `tiles` tiles of scores into weights 2^(score - max), rounded to the row operand of the product with values.
-/// `max` and `sum` (16 partial sums) of the row are brought up to date. Returns the factor 2^(max before - max), by
-/// which what the row gathered before must be multiplied; it is exactly 1 while the maximum stays. `weights` may be
+/// The largest of a row's scores and of what it had before; `tiles` >= 1.
+[[nodiscard]] inline float largest(const float* scores, std::size_t tiles, float before) noexcept {
+  f32x16 top = load(scores);
+  for (std::size_t t = 1; t < tiles; ++t) top = max(top, load(scores + t * panel_width));
+  return std::max(before, reduce_max(top));
+}
+
+/// Sixteen rows at a time: replaces each `highest` by `now`, and sets `factor` to 2^(highest before - now), by which
+/// what the row gathered before must be multiplied. It is exactly 1 while the maximum stays.
+inline void raise(float* highest, const float* now, float* factor, std::size_t rows) noexcept {
+  for (std::size_t r = 0; r < rows; r += panel_width) {
+    const f32x16 top = load(now + r);
+    store(factor + r, exp2_nonpositive(load(highest + r) - top));
+    store(highest + r, top);
+  }
+}
+
+/// Turns `tiles` tiles of scores into weights 2^(score - highest), rounded to the row operand of the product with
+/// values, and adds them to the row's `sum` (16 partial sums) after multiplying that by `factor`. `weights` may be
 /// `scores`.
 ///
 /// The sum is taken over the rounded weights, so that the weights of a row add up to one whatever their type. A tile
 /// that is wholly masked adds zeros: how many of them a step carries changes no bit.
 template <class Row>
-[[nodiscard]] inline float weigh(const float* scores, std::size_t tiles, Row* weights, float& max, float* sum) noexcept {
-  f32x16 top = load(scores);
-  for (std::size_t t = 1; t < tiles; ++t) top = blockattn::max(top, load(scores + t * panel_width));
-  const float before = max;
-  max = std::max(before, reduce_max(top));
-  const f32x16 shift = broadcast(max);
+inline void weigh(const float* scores, std::size_t tiles, float highest, float factor, Row* weights,
+                  float* sum) noexcept {
+  const f32x16 shift = broadcast(highest);
   f32x16 total = zero16();
   for (std::size_t t = 0; t < tiles; ++t) {
     const f32x16 weight = exp2_nonpositive(load(scores + t * panel_width) - shift);
@@ -73,11 +86,7 @@ template <class Row>
       total = total + load(weights + t * panel_width);
     }
   }
-  const f32x16 factor = exp2_nonpositive(broadcast(before) - shift);
-  store(sum, fma(load(sum), factor, total));
-  alignas(alignment) float lanes[panel_width];
-  store(lanes, factor);
-  return lanes[0];
+  store(sum, fma(load(sum), broadcast(factor), total));
 }
 
 /// values = values * factor + step: the weighted values of one step join those before. Steps are summed apart first, so

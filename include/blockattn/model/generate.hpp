@@ -62,9 +62,11 @@ class generation {
       return *this;
     }
     void operator++(int) { ++*this; }
-    [[nodiscard]] friend bool operator==(const iterator& i, std::default_sentinel_t) { return !i.owner_->has_current_; }
+    [[nodiscard]] friend bool operator==(const iterator& i, std::default_sentinel_t) { return i.at_end(); }
 
    private:
+    [[nodiscard]] bool at_end() const { return !owner_->has_current_; }
+
     generation* owner_ = nullptr;
   };
 

@@ -53,8 +53,8 @@ inline double softmax(std::span<double> scores) {
 
 /// The attention of one query over some keys, with what is needed to join it with the attention over others.
 struct partial {
-  std::vector<double> out;                                    // [head_dim] sum_j A(j) v_j
-  double lse = -std::numeric_limits<double>::infinity();      // log sum_j exp(score_j)
+  std::vector<double> out;                                // [head_dim] sum_j A(j) v_j
+  double lse = -std::numeric_limits<double>::infinity();  // log sum_j exp(score_j)
 };
 
 /// softmax(scores) times the rows of values; `values[j]` belongs to `scores[j]`. No rows: zero.

@@ -90,8 +90,8 @@ class rope {
     const double shortest = c.original_context / c.high_frequency_factor;
     if (wavelength > longest) return f / c.factor;
     if (wavelength < shortest) return f;
-    const double kept = (c.original_context / wavelength - c.low_frequency_factor) /
-                        (c.high_frequency_factor - c.low_frequency_factor);
+    const double kept =
+        (c.original_context / wavelength - c.low_frequency_factor) / (c.high_frequency_factor - c.low_frequency_factor);
     return kept * f + (1 - kept) * f / c.factor;
   }
 

@@ -65,7 +65,7 @@ struct context {
   std::int64_t tokens = 0;
 };
 
-/// W x = x / rms(x) * w (RMSNorm), for one vector.
+/// RMSNorm of one vector, in place: x <- x / sqrt(mean(x^2) + epsilon) * weights.
 inline void rms_norm(std::span<double> x, std::span<const double> weights, double epsilon) {
   const double mean_square = dot(x, x) / static_cast<double>(x.size());
   const double scale = 1.0 / std::sqrt(mean_square + epsilon);
@@ -85,12 +85,12 @@ inline void rms_norm(std::span<double> x, std::span<const double> weights, doubl
 class transformer {
  public:
   struct layer_weights {
-    std::vector<double> attention_norm;                // [dim]
-    matrix query, key, value, output;                  // [heads*head_dim | kv_heads*head_dim][dim], [dim][heads*head_dim]
+    std::vector<double> attention_norm;  // [dim]
+    matrix query, key, value, output;    // [heads*head_dim | kv_heads*head_dim][dim], [dim][heads*head_dim]
     std::vector<double> query_bias, key_bias, value_bias;  // empty unless qkv_bias
-    std::vector<double> query_norm, key_norm;          // [head_dim], empty unless qk_norm
-    std::vector<double> ffn_norm;                      // [dim]
-    matrix gate, up, down;                             // [ffn][dim], [ffn][dim], [dim][ffn]
+    std::vector<double> query_norm, key_norm;              // [head_dim], empty unless qk_norm
+    std::vector<double> ffn_norm;                          // [dim]
+    matrix gate, up, down;                                 // [ffn][dim], [ffn][dim], [dim][ffn]
   };
 
   /// Widens every tensor of a source. Errors: those of `validate` and `read_matrix`, naming the tensor.

@@ -107,8 +107,7 @@ class bpe_encoder {
     }
     if (out.words_.whole_words())
       for (std::size_t i = 0; i < v.pieces.size(); ++i)
-        if (type_of(v, i) == piece_type::normal)
-          out.whole_.emplace(bytes_of_piece(v.pieces[i]), static_cast<token>(i));
+        if (type_of(v, i) == piece_type::normal) out.whole_.emplace(bytes_of_piece(v.pieces[i]), static_cast<token>(i));
     return out;
   }
 
@@ -123,9 +122,8 @@ class bpe_encoder {
 
   /// Appends the ids of `text`. A byte without a piece becomes the unknown piece, or nothing if there is none.
   void encode(std::string_view text, std::vector<token>& out, merge_scratch& scratch, word_memory& memory) const {
-    words_.split(text, [&](std::string_view word) {
-      memory.append(word, out, [&] { encode_word(word, out, scratch); });
-    });
+    words_.split(text,
+                 [&](std::string_view word) { memory.append(word, out, [&] { encode_word(word, out, scratch); }); });
   }
 
  private:

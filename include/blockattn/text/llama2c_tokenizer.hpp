@@ -57,7 +57,7 @@ namespace blockattn::inline v0 {
     at += size;
     const bool marker = id == 1 || id == 2;
     // The unknown piece is shown by name, as text like any other: so does run.c.
-    v.types.push_back(static_cast<std::int32_t>(marker                                 ? piece_type::control
+    v.types.push_back(static_cast<std::int32_t>(marker                                ? piece_type::control
                                                 : byte_of_piece(v.pieces.back()) >= 0 ? piece_type::byte
                                                                                       : piece_type::normal));
   }

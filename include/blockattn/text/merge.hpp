@@ -4,8 +4,8 @@
 #pragma once
 
 #include <algorithm>
-#include <cstring>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <string_view>
 #include <vector>
@@ -132,10 +132,10 @@ void merge_all(merge_scratch& scratch, const Rule& rule) {
 /// so a slot is only two positions; two words of one slot replace each other, which bounds memory and time.
 class word_memory {
  public:
-  /// For a text of `bytes` bytes: about a slot for every second word, 400 KB at most.
+  /// For a text of `bytes` bytes: about a slot for every second word, 100 KB at most.
   explicit word_memory(std::size_t bytes) {
     std::size_t slots = 16;
-    while (slots < 16384 && slots * 8 < bytes) slots *= 2;
+    while (slots < 4096 && slots * 8 < bytes) slots *= 2;
     slots_.resize(slots);
   }
 
@@ -151,7 +151,8 @@ class word_memory {
     }
     const std::size_t begin = out.size();
     encode();
-    slot = {word.data(), begin, static_cast<std::uint32_t>(word.size()), static_cast<std::uint32_t>(out.size() - begin)};
+    slot = {word.data(), begin, static_cast<std::uint32_t>(word.size()),
+            static_cast<std::uint32_t>(out.size() - begin)};
   }
 
  private:

@@ -34,8 +34,8 @@ inline constexpr const char* gpt2_pattern =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^)" BLOCKATTN_SPACES R"(\p{L}\p{N}]+)" BLOCKATTN_TAIL;
 
 // Llama 3 and Qwen 2 differ in how many digits stay together. Line breaks end a run; any one character may lead a word.
-#define BLOCKATTN_MODERN(digits)                                                                  \
-  R"('[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]|[^\r\n\p{L}\p{N}]?\p{L}+|)" digits      \
+#define BLOCKATTN_MODERN(digits)                                                              \
+  R"('[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]|[^\r\n\p{L}\p{N}]?\p{L}+|)" digits \
   R"(| ?[^)" BLOCKATTN_SPACES R"(\p{L}\p{N}]+[\r\n]*|)" BLOCKATTN_SPACE R"(*[\r\n]+)" BLOCKATTN_TAIL
 inline constexpr const char* llama3_pattern = BLOCKATTN_MODERN(R"(\p{N}{1,3})");
 inline constexpr const char* qwen2_pattern = BLOCKATTN_MODERN(R"(\p{N})");
@@ -136,7 +136,7 @@ class pretokenizer {
   /// Calls `sink(std::string_view)` for each word of `text`, in order, end to end: nothing is lost or changed.
   ///
   /// Bytes that are not valid UTF-8 form words of their own. Time is linear in the text for every kind: no pattern
-  /// goes back over more than the run it then takes.
+  /// goes back over more than the run it then takes. Should PCRE2 run out of memory, the rest of the text is one word.
   template <class Sink>
   void split(std::string_view text, const Sink& sink) const {
     const matcher m;
@@ -195,8 +195,7 @@ class pretokenizer {
   void run(std::size_t stage, std::string_view text, const matcher& m, const Sink& sink) const {
     if (stage == stages_.size()) return sink(text);
     for (std::size_t at = 0; at < text.size();) {
-      const auto [begin, end] = m.find(stages_[stage].get(), text, at);
-      const std::size_t first = begin, last = end;
+      const auto [first, last] = m.find(stages_[stage].get(), text, at);
       // What lies between matches is a word too; later stages see each as a text of its own.
       if (first > at) run(stage + 1, text.substr(at, first - at), m, sink);
       if (last > first) run(stage + 1, text.substr(first, last - first), m, sink);

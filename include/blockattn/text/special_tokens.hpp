@@ -30,12 +30,11 @@ class special_tokens {
 
   /// Call once, after the last `add`. Of equal texts the lowest id stays.
   void sort() {
-    std::sort(entries_.begin(), entries_.end(), [](const entry& a, const entry& b) {
-      return a.text != b.text ? a.text < b.text : a.id < b.id;
-    });
-    entries_.erase(std::unique(entries_.begin(), entries_.end(),
-                               [](const entry& a, const entry& b) { return a.text == b.text; }),
-                   entries_.end());
+    std::sort(entries_.begin(), entries_.end(),
+              [](const entry& a, const entry& b) { return a.text != b.text ? a.text < b.text : a.id < b.id; });
+    entries_.erase(
+        std::unique(entries_.begin(), entries_.end(), [](const entry& a, const entry& b) { return a.text == b.text; }),
+        entries_.end());
     first_.fill(0);
     for (const entry& e : entries_) first_[static_cast<unsigned char>(e.text[0])] |= e.control ? 1 : 2;
   }

@@ -143,7 +143,8 @@ inline constexpr std::array<char32_t, 256> byte_alphabet = make_byte_alphabet();
     if (v.pieces[i].empty() && type != piece_type::unused && type != piece_type::unknown)
       return fail(errc::bad_format, "vocabulary: piece ", i, ": expected text, found an empty string");
     if (spm && type == piece_type::byte && byte_of_piece(v.pieces[i]) < 0)
-      return fail(errc::bad_format, "vocabulary: byte piece ", i, ": expected <0xNN>, found ", v.pieces[i].substr(0, 32));
+      return fail(errc::bad_format, "vocabulary: byte piece ", i, ": expected <0xNN>, found ",
+                  v.pieces[i].substr(0, 32));
     if (spm && std::isnan(v.scores[i]))
       return fail(errc::bad_format, "vocabulary: score of piece ", i, ": expected a number, found NaN");
   }
