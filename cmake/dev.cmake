@@ -25,6 +25,9 @@ if(BLOCKATTN_SANITIZE)
   target_compile_options(blockattn_dev INTERFACE -fsanitize=${sanitizers} -fno-sanitize-recover=all
                                                  -fno-omit-frame-pointer)
   target_link_options(blockattn_dev INTERFACE -fsanitize=${sanitizers})
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    target_compile_options(blockattn_dev INTERFACE -Wno-maybe-uninitialized)  # false alarms in instrumented std::function
+  endif()
 endif()
 
 # Every component of this build, for a program that uses them all.

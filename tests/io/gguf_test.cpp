@@ -26,18 +26,14 @@ gguf_writer every_type() {
   w.list<std::int32_t>("ints", 5, {-1, 0, 7}).list<float>("floats", 6, {0.5f, -2.0f, 1e30f});
   w.list<double>("doubles", 12, {0.5, 3.0}).list<double>("fine", 12, {0.1}).list<std::uint8_t>("bools", 7, {1, 0, 1});
   w.list<std::uint64_t>("huge", 10, {1, ~std::uint64_t{0}}).list<std::int32_t>("none", 5, {});
-  w.texts("texts", {"", "a", "two words"}).texts("no texts", {});
+  w.texts("texts", {"", "a", "two words"});
   return w;
 }
 
 }  // namespace
 
 TEST_CASE("gguf: metadata of every type") {
-  const byte_vector bytes = [] {
-    gguf_writer w = every_type();
-    w.remove_key("no texts");  // a space is no character of a key
-    return w.build();
-  }();
+  const byte_vector bytes = every_type().build();
   const auto file = ba::gguf_file::from_memory(bytes).value();
   CHECK(file.version() == 3);
   CHECK(file.tensors().empty());
@@ -125,11 +121,9 @@ TEST_CASE("gguf: the same file from memory, from a file and through a function")
   if (w.alignment != 32) w.u32("general.alignment", static_cast<std::uint32_t>(w.alignment));
   const byte_vector bytes = w.build();
   const blockattn_test::temporary_file path(bytes);
-  std::uint64_t read = 0;
   const auto function = [&](std::uint64_t offset, std::span<std::byte> out) -> ba::result<void> {
     REQUIRE(offset + out.size() <= bytes.size());
     std::memcpy(out.data(), bytes.data() + offset, out.size());
-    read += out.size();
     return {};
   };
 

@@ -11,6 +11,7 @@
 
 #include "../support/catch.hpp"
 #include "../support/data.hpp"
+#include "../support/golden.hpp"
 #include "blockattn/io/gguf_weights.hpp"
 #include "blockattn/io/llama2c.hpp"
 #include "blockattn/reference/transformer.hpp"
@@ -19,35 +20,11 @@ namespace ba = blockattn;
 namespace ref = blockattn::reference;
 namespace fs = std::filesystem;
 using ref::position;
+using blockattn_test::golden_case;
+using blockattn_test::read_case;
+using ids = blockattn_test::token_ids;
 
 namespace {
-
-using ids = std::vector<ba::token>;
-
-struct golden_case {
-  std::vector<ids> blocks;
-  std::size_t vocab = 0;
-  nlohmann::json json;
-
-  [[nodiscard]] ids all() const {
-    ids out;
-    for (const ids& b : blocks) out.insert(out.end(), b.begin(), b.end());
-    return out;
-  }
-  [[nodiscard]] std::vector<std::size_t> lengths() const {
-    std::vector<std::size_t> out;
-    for (const ids& b : blocks) out.push_back(b.size());
-    return out;
-  }
-};
-
-golden_case read_case(const fs::path& file) {
-  golden_case c;
-  c.json = nlohmann::json::parse(blockattn_test::read_text(file));
-  c.blocks = c.json["blocks"].get<std::vector<ids>>();
-  c.vocab = c.json["vocab"].get<std::size_t>();
-  return c;
-}
 
 // The largest difference of rows [first, first + count) from a file of as many.
 double deviation(const ref::matrix& logits, std::size_t first, const fs::path& file) {

@@ -143,7 +143,7 @@ class gguf_writer {
   [[nodiscard]] std::size_t head_end() const { return head_end_; }
 
  private:
-  struct key {
+  struct key_entry {
     std::string name;
     std::uint32_t type;
     byte_vector value;
@@ -167,7 +167,7 @@ class gguf_writer {
     return add(name, type, std::move(v));
   }
   gguf_writer& add(const std::string& name, std::uint32_t type, byte_vector value) {
-    for (key& k : keys_) {
+    for (key_entry& k : keys_) {
       if (k.name != name) continue;
       k.type = type;
       k.value = std::move(value);
@@ -177,7 +177,7 @@ class gguf_writer {
     return *this;
   }
 
-  std::vector<key> keys_;
+  std::vector<key_entry> keys_;
   std::vector<tensor_entry> tensors_;
   std::map<std::string, std::size_t> places_;
   std::size_t head_end_ = 0;

@@ -22,7 +22,7 @@
 /// instruction set multiplies bf16 pairs. Bits of a row depend on its query, its position and its segments, not on
 /// workers, on the rows that share its task, or on other jobs. Steps are anchored at the start of a segment. A key that
 /// a row does not see weighs exactly nothing in it (its value must be finite where another row of the task sees it);
-/// keys that no row of a task sees are not read, but for the rest of a tile of sixteen.
+/// keys before the first and after the last that a task sees are not read, but for the rest of a tile of sixteen.
 #pragma once
 
 #include <cstring>
@@ -167,41 +167,58 @@ class task_rows {
     std::fill(w_.sines + rotary, w_.sines + width_, 0.0f);
   }
 
-  // Scores, weights and values of up to 128 keys of a segment, from key `at` on.
+  // Up to 128 keys of a segment, from key `at` on.
   void attend_step(const kv_segment& segment, std::size_t at) noexcept {
     const kv_shape kv{1, shape_.kv_heads, shape_.head_dim, shape_.type};
     const std::size_t keys = std::min(step_keys, segment.tokens - at);
     const std::int64_t start = segment.start + static_cast<std::int64_t>(at);
-    // Register tiles compute only the tiles of sixteen keys that some of their rows see.
-    std::size_t first = step_keys, last = 0;
+    choose_key_tiles(start, keys);
+    score(reinterpret_cast<const Panel*>(segment.keys + task_.kv_head * segment.key_stride) +
+              at / panel_width * kv.key_tile(),
+          kv.key_tile());
+    weigh_scores(start, keys);
+    add_values(reinterpret_cast<const Panel*>(segment.values + task_.kv_head * segment.value_stride) +
+                   at / panel_width * kv.value_tile(),
+               kv.value_tile());
+  }
+
+  // Register tiles compute only the tiles of sixteen keys from the first to the last that their rows see.
+  void choose_key_tiles(std::int64_t start, std::size_t keys) noexcept {
+    first_ = step_keys;
+    last_ = 0;
     for (std::size_t t = 0; t < tiles_.count; ++t) {
       tile_view& tile = w_.tiles[t];
       const key_range seen = visible_keys(tile.low, tile.high, shape_.window, start, keys);
       tile.first = seen.empty() ? 0 : static_cast<std::size_t>(seen.first) / panel_width;
       tile.last = seen.empty() ? 0 : ceil_div(static_cast<std::size_t>(seen.last), panel_width);
-      first = std::min(first, tile.first);
-      last = std::max(last, tile.last);
+      first_ = std::min(first_, tile.first);
+      last_ = std::max(last_, tile.last);
     }
+  }
 
-    const Panel* key_panel = reinterpret_cast<const Panel*>(segment.keys + task_.kv_head * segment.key_stride) +
-                             at / panel_width * kv.key_tile();
+  // s = q' K^T. Key tiles are the outer loop: each is read once from memory and then from the nearest cache.
+  // The operands of a tile are built in place from scalars. A copy of a struct that was written a moment ago would wait
+  // for those writes (store forwarding works for equal widths only), which cost 8 % of the whole.
+  void score(const Panel* keys, std::size_t key_tile) const noexcept {
     const std::size_t groups = tile_groups(tiles_.size(0));
-    for (std::size_t g = first; g < last; g += groups) {
+    for (std::size_t g = first_; g < last_; g += groups) {
       for (std::size_t t = 0; t < tiles_.count; ++t) {
         const std::size_t from = std::max(g, w_.tiles[t].first), to = std::min(g + groups, w_.tiles[t].last);
         if (from >= to) continue;
         const std::size_t r = tiles_.begin(t);
         multiply_tile<row_order::strided>(
             tiles_.size(t), to - from,
-            tile_operands<Panel, row>{w_.turned + r * width_, width_, key_panel + from * kv.key_tile(),
-                                      panel_width * lane, kv.key_tile(), ceil_div(shape_.head_dim, lane),
+            tile_operands<Panel, row>{w_.turned + r * width_, width_, keys + from * key_tile, panel_width * lane,
+                                      key_tile, ceil_div(shape_.head_dim, lane),
                                       w_.scores + r * step_keys + from * panel_width, step_keys, false});
       }
     }
+  }
 
-    // All maxima first: their long chains of dependent operations then overlap.
-    const auto end = static_cast<std::int64_t>(keys);
-    const bool all_seen = keys % panel_width == 0 && low_ - start >= end - 1 && high_ - start < shape_.window;
+  // w = 2^(s - max), after the mask. All maxima come first: their chains of dependent operations then overlap.
+  void weigh_scores(std::int64_t start, std::size_t keys) const noexcept {
+    const bool all_seen = keys % panel_width == 0 && low_ - start >= static_cast<std::int64_t>(keys) - 1 &&
+                          high_ - start < shape_.window;
     for_rows([&](std::size_t r, std::size_t from, std::size_t to) {
       float* scores = w_.scores + r * step_keys + from * panel_width;
       if (!all_seen) {
@@ -215,25 +232,26 @@ class task_rows {
     });
     raise(w_.max, w_.top, w_.factor, rows_);
     for_rows([&](std::size_t r, std::size_t from, std::size_t to) {
-      const std::size_t at_row = r * step_keys + from * panel_width;
-      weigh(w_.scores + at_row, to - from, w_.max[r], w_.factor[r], w_.weights + at_row, w_.sum + r * panel_width);
+      const std::size_t offset = r * step_keys + from * panel_width;
+      weigh(w_.scores + offset, to - from, w_.max[r], w_.factor[r], w_.weights + offset, w_.sum + r * panel_width);
     });
+  }
 
-    const Panel* value_panel = reinterpret_cast<const Panel*>(segment.values + task_.kv_head * segment.value_stride) +
-                               at / panel_width * kv.value_tile();
-    for (std::size_t g = 0; g < width_ / panel_width; g += groups) {
+  // o = o * 2^(max before - max) + w V.
+  void add_values(const Panel* values, std::size_t value_tile) const noexcept {
+    const std::size_t groups = tile_groups(tiles_.size(0)), all = width_ / panel_width;
+    for (std::size_t g = 0; g < all; g += groups) {
       for (std::size_t t = 0; t < tiles_.count; ++t) {
         const std::size_t from = w_.tiles[t].first, to = w_.tiles[t].last, r = tiles_.begin(t);
         if (from >= to) continue;
         multiply_tile<row_order::strided>(
-            tiles_.size(t), std::min(groups, width_ / panel_width - g),
+            tiles_.size(t), std::min(groups, all - g),
             tile_operands<Panel, row>{w_.weights + r * step_keys + from * panel_width, step_keys,
-                                      value_panel + from * kv.value_tile() + g * panel_width * lane, width_ * lane,
+                                      values + from * value_tile + g * panel_width * lane, width_ * lane,
                                       panel_width * lane, (to - from) * panel_width / lane,
                                       w_.step + r * width_ + g * panel_width, width_, false});
       }
     }
-
     for_rows([&](std::size_t r, std::size_t, std::size_t) {
       fold(w_.values + r * width_, w_.factor[r], w_.step + r * width_, width_);
     });
@@ -259,6 +277,8 @@ class task_rows {
   row_tiles tiles_;
   std::int64_t low_ = 0;   // smallest and largest position of all rows
   std::int64_t high_ = 0;
+  std::size_t first_ = 0;  // key tiles [first, last) that the current step computes for some rows
+  std::size_t last_ = 0;
   bool is_turned_ = false;
   const float* table_ = nullptr;
 };

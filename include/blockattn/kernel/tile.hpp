@@ -40,6 +40,7 @@ struct tile_operands {
   float* out = nullptr;
   std::size_t out_stride = 0;
   bool accumulate = false;       // start from what `out` holds instead of zero
+  const void* next = nullptr;    // what is read after this product, if known: as many bytes as the panel of one tile
 };
 
 /// Rows of the largest register tile. Accumulators take about three quarters of the register file; the rest holds the
@@ -82,9 +83,10 @@ struct row_tiles {
 };
 
 /// The micro-kernel: `Rows` x 16 * `Groups` outputs in registers, over all steps. Here `o.rows` is the first row of the
-/// tile, in either order.
+/// tile, in either order, and `o.next` is prefetched, `next_step` bytes for each step (interleaved rows only: strided
+/// ones need the integer registers).
 template <class Panel, class Row, row_order Order, std::size_t Rows, std::size_t Groups>
-void register_tile(const tile_operands<Panel, Row>& o) noexcept {
+void register_tile(const tile_operands<Panel, Row>& o, std::size_t next_step) noexcept {
   using step = dot_step<Panel, Row>;
   constexpr bool interleaved = Order == row_order::interleaved;
   const std::size_t row_stride = interleaved ? step::lane : o.row_stride;
@@ -104,8 +106,13 @@ void register_tile(const tile_operands<Panel, Row>& o) noexcept {
   }
   const Row* row = o.rows;
   const Panel* panel = o.panel;
+  std::uintptr_t next = reinterpret_cast<std::uintptr_t>(o.next);  // a number: it may pass the end of an array
   for (std::size_t k = o.steps; k != 0; --k) {
     step::template apply<Rows, Groups>(acc, row, row_stride, panel, group_stride);
+    if constexpr (interleaved) {
+      prefetch(reinterpret_cast<const void*>(next));
+      next += next_step;
+    }
     row += row_step;
     panel += step_stride;
   }
@@ -116,7 +123,7 @@ void register_tile(const tile_operands<Panel, Row>& o) noexcept {
 
 namespace isa_detail {
 template <class Panel, class Row>
-using tile_function = void (*)(const tile_operands<Panel, Row>&) noexcept;
+using tile_function = void (*)(const tile_operands<Panel, Row>&, std::size_t) noexcept;
 
 // The micro-kernels by height: as wide as the height allows, two groups wide, one group wide.
 template <class Panel, class Row, row_order Order>
@@ -138,15 +145,18 @@ struct tile_table {
 };
 }  // namespace isa_detail
 
-/// One tile of `height` rows (1 to `tile_rows`) against `groups` groups of sixteen columns, any number.
+/// One tile of `height` rows (1 to `tile_rows`) against `groups` groups of sixteen columns, any number. `next_step`: see
+/// `register_tile`; without it nothing is prefetched.
 template <row_order Order, class Panel, class Row>
-inline void multiply_tile(std::size_t height, std::size_t groups, tile_operands<Panel, Row> o) noexcept {
+inline void multiply_tile(std::size_t height, std::size_t groups, tile_operands<Panel, Row> o,
+                          std::size_t next_step = 0) noexcept {
   BLOCKATTN_EXPECTS(height >= 1 && height <= tile_rows);
+  if (next_step == 0) o.next = o.panel;  // the loop prefetches something: let it be a line that is there
   const auto& kernels = isa_detail::tile_table<Panel, Row, Order>::by_height[height - 1];
   const std::size_t widest = tile_groups(height);
   while (groups != 0) {
     const std::size_t now = groups >= widest ? widest : groups >= 2 && widest > 2 ? 2 : 1;
-    (now == widest ? kernels.wide : now == 2 ? kernels.two : kernels.one)(o);
+    (now == widest ? kernels.wide : now == 2 ? kernels.two : kernels.one)(o, next_step);
     o.panel += now * o.group_stride;
     o.out += now * panel_width;
     groups -= now;
@@ -155,20 +165,25 @@ inline void multiply_tile(std::size_t height, std::size_t groups, tile_operands<
 
 /// out(rows, 16 * groups) (+)= rows times panels, any number of both. `out` is written for all 16 * groups columns.
 ///
-/// Panels are the outer loop: the groups of one register tile are read from the nearest cache by all row tiles, so keep
-/// steps * groups of a tile within the L1 cache (512 steps at most) where there are many rows. `steps` may be 0.
+/// Panels are the outer loop: the groups of one register tile are read from the nearest cache by all row tiles, while
+/// the next ones are on their way from memory, a part with each row tile. Keep `steps` at 512 at most where there are
+/// many rows. `steps` may be 0.
 template <row_order Order = row_order::strided, class Panel, class Row>
 inline void multiply(std::size_t rows, std::size_t groups, const tile_operands<Panel, Row>& o) noexcept {
   if (rows == 0) return;
   const row_tiles tiles(rows);
   const std::size_t widest = tile_groups(tiles.size(0));
+  const std::size_t panel_step = widest * panel_width * 4;  // bytes of all groups of a tile in one step
+  const std::size_t next_step = ceil_div(panel_step, tiles.count);
   for (std::size_t g = 0; g < groups; g += widest) {
+    tile_operands<Panel, Row> part = o;
+    part.panel += g * o.group_stride;
+    const void* next = g + widest < groups ? part.panel + widest * o.group_stride : o.next;
     for (std::size_t t = 0; t < tiles.count; ++t) {
-      tile_operands<Panel, Row> part = o;
-      part.rows += tiles.begin(t) * o.row_stride;
-      part.panel += g * o.group_stride;
-      part.out += tiles.begin(t) * o.out_stride + g * panel_width;
-      multiply_tile<Order>(tiles.size(t), std::min(widest, groups - g), part);
+      part.rows = o.rows + tiles.begin(t) * o.row_stride;
+      part.out = o.out + tiles.begin(t) * o.out_stride + g * panel_width;
+      part.next = reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(next) + t * o.steps * next_step);
+      multiply_tile<Order>(tiles.size(t), std::min(widest, groups - g), part, next == nullptr ? 0 : next_step);
     }
   }
 }

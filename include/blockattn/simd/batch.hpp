@@ -105,6 +105,17 @@ BLOCKATTN_INLINE native_f32 fused(native_f32 x, native_f32 y, native_f32 z) noex
 }
 }  // namespace isa_detail
 
+/// Asks for the cache line at `p`, to be in the L2 cache when it is read. Any address is allowed.
+BLOCKATTN_INLINE void prefetch(const void* p) noexcept {
+#if defined(__GNUC__) || defined(__clang__)
+  __builtin_prefetch(p, 0, 2);
+#elif defined(__SSE2__)
+  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1);
+#else
+  (void)p;
+#endif
+}
+
 BLOCKATTN_INLINE f32x16 broadcast(float x) noexcept {
   const native_f32 v(x);
   return isa_detail::make16([&](std::size_t) BLOCKATTN_LAMBDA_INLINE { return v; });
