@@ -1,41 +1,91 @@
 // SPDX-License-Identifier: MIT
-// The command-line program: docs/cli.md lists its commands. With --json, standard output holds exactly one JSON object;
-// everything else goes to standard error. Exit 0; 1 with a one-line reason; 2 for usage.
+// The command-line program. With --json, standard output holds exactly one JSON object; everything else goes to
+// standard error. Exit 0; 1 with a one-line reason and an empty standard output; 2 for usage.
 #include <CLI/CLI.hpp>
+#include <blockattn/model/random_weights.hpp>
+#include <blockattn/text/template.hpp>
+#include <blockattn/text/utf8.hpp>
 #include <blockattn/version.hpp>
 
 #include <cstdio>
+#include <exception>
 #include <new>
 
+#include "arguments.hpp"
 #include "options.hpp"
+#include "terminal.hpp"
 
 namespace {
+
+constexpr std::uint64_t many = std::uint64_t{1} << 40;  // more tokens or bytes than any machine holds
+constexpr std::uint64_t any = ~std::uint64_t{0};
 
 void add_common(CLI::App& app, cli::common_options& o, bool needs_model) {
   auto* model = app.add_option("--model,model", o.model, "a GGUF file or a llama2.c .bin file");
   if (needs_model) model->required();
   app.add_flag("--json", o.json, "print one JSON object on standard output");
   app.add_option("--tokenizer", o.tokenizer, "a tokenizer file, if the model has none beside it");
-  app.add_option("--threads", o.threads, "workers; 0: all");
+  app.add_option("--threads", o.threads, "workers; 0: all")->check(cli::whole(0, 1024));
   app.add_option("--kv", o.kv, "element type of keys and values")->check(CLI::IsMember({"f32", "bf16", "int8"}));
   app.add_option("--compute", o.compute, "arithmetic of products")->check(CLI::IsMember({"auto", "f32"}));
   app.add_option("--position", o.position, "what turns when a block moves")
       ->check(CLI::IsMember({"query_side", "key_side", "none"}));
   app.add_option("--mode", o.mode, "block or full attention")->check(CLI::IsMember({"block", "full"}));
-  app.add_option("--local-blocks", o.local_blocks, "only the first N blocks stay local");
-  app.add_option("--rope-theta", o.rope_theta)->check(CLI::PositiveNumber);
-  app.add_option("--rope-scaling", o.rope_scaling)->check(CLI::IsMember({"none", "linear", "yarn", "llama3"}));
-  app.add_option("--rope-factor", o.rope_factor)->check(CLI::PositiveNumber);
-  app.add_option("--rope-original-context", o.rope_original_context)->check(CLI::PositiveNumber);
+  app.add_option("--local-blocks", o.local_blocks, "only the first N blocks stay local")->check(cli::whole(0, many));
+  app.add_option("--rope-theta", o.rope_theta, "instead of the model's")->check(cli::real(1e-3, 1e30));
+  app.add_option("--rope-scaling", o.rope_scaling, "instead of the model's")
+      ->check(CLI::IsMember({"none", "linear", "yarn", "llama3"}));
+  app.add_option("--rope-factor", o.rope_factor, "of the scaling")->check(cli::real(1e-6, 1e6));
+  app.add_option("--rope-original-context", o.rope_original_context, "tokens that the model was trained for")
+      ->check(cli::real(1, 1e12));
+}
+
+CLI::Option* add_max_tokens(CLI::App& app, cli::options& o) {
+  return app.add_option("--max-tokens", o.max_tokens, "the most to generate")->check(cli::whole(0, many));
 }
 
 void add_sampling(CLI::App& app, cli::options& o) {
-  app.add_option("--max-tokens", o.max_tokens);
-  app.add_option("--temperature", o.temperature);
-  app.add_option("--top-k", o.top_k);
-  app.add_option("--top-p", o.top_p);
-  app.add_option("--min-p", o.min_p);
-  app.add_option("--seed", o.seed);
+  add_max_tokens(app, o);
+  app.add_option("--temperature", o.temperature, "0: the most likely token, always")->check(cli::real(0, 100));
+  app.add_option("--top-k", o.top_k, "keep the K best; 0: all")->check(cli::whole(0, any));
+  app.add_option("--top-p", o.top_p, "keep the best whose probability reaches P")->check(cli::real(1e-6, 1));
+  app.add_option("--min-p", o.min_p, "drop what is less likely than P times the best")->check(cli::real(0, 1));
+  app.add_option("--seed", o.seed, "of the random numbers")->check(cli::whole(0, any));
+}
+
+void add_template(CLI::App& app, cli::options& o) {
+  app.add_option("--template", o.template_name, "the words around passages and question")
+      ->check(CLI::Validator(
+          [](std::string& name) {
+            const auto found = blockattn::find_template(name);
+            return found ? std::string() : found.error().message;
+          },
+          "NAME"));
+}
+
+// A message in one line of valid UTF-8, whatever a file or an argument brought into it.
+std::string one_line(std::string_view text) {
+  std::string out = blockattn::to_valid_utf8(text);
+  while (!out.empty() && out.back() == '\n') out.pop_back();
+  for (char& c : out)
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
+  return out;
+}
+
+int failed(std::string_view reason, int code) {
+  std::fprintf(stderr, "blockattn: %s\n", one_line(reason).c_str());
+  return code;
+}
+
+// Runs a command. What it returns is printed here, so that an error leaves standard output empty.
+int finish(cli::command run, const cli::options& o) {
+  const auto outcome = run(o);
+  if (!outcome) return failed(outcome.error().message, 1);
+  if (o.common.json)
+    cli::print(outcome->dump(-1, ' ', false, cli::json::error_handler_t::replace) + "\n");
+  // A full disk or a closed pipe: an answer that nobody got is not a success.
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) return failed("standard output: cannot write", 1);
+  return 0;
 }
 
 }  // namespace
@@ -54,63 +104,88 @@ int main(int argc, char** argv) {
   };
   add("inspect", "what a model file holds", cli::inspect);
   auto* tokenize = add("tokenize", "text to token ids", cli::tokenize);
-  auto* text = tokenize->add_option("--text", o.text);
-  auto* file = tokenize->add_option("--file", o.file)->excludes(text);
-  tokenize->add_flag("--bos", o.bos);
+  auto* text = tokenize->add_option("--text", o.text, "the text");
+  auto* file = tokenize->add_option("--file", o.file, "a file of text")->excludes(text);
+  tokenize->add_flag("--bos", o.bos, "begin with the begin token");
   tokenize->callback([&run, text, file] {
     if (text->count() + file->count() == 0) throw CLI::RequiredError("--text or --file");
     run = cli::tokenize;
   });
-  add("detokenize", "token ids to text", cli::detokenize)->add_option("--ids", o.ids)->required();
+  auto* detokenize = add("detokenize", "token ids to text", cli::detokenize);
+  detokenize->add_option("--ids", o.ids_text, "ids with commas between them")->required();
+  detokenize->callback([&] {
+    cli::read_lists(o, false);
+    run = cli::detokenize;
+  });
 
   auto* generate = add("generate", "continue a prompt", cli::generate);
-  auto* prompt = generate->add_option("--prompt", o.prompt);
-  auto* ids = generate->add_option("--ids", o.ids)->excludes(prompt);
-  generate->add_option("--blocks", o.blocks, "lengths of blocks, the last being the final block")->needs(ids);
+  auto* prompt = generate->add_option("--prompt", o.prompt, "text to continue");
+  auto* ids = generate->add_option("--ids", o.ids_text, "ids to continue")->excludes(prompt);
+  generate->add_option("--blocks", o.blocks_text, "lengths of blocks, the last being the final block")->needs(ids);
   add_sampling(*generate, o);
-  generate->callback([&run, prompt, ids] {
+  generate->callback([&, prompt, ids] {
     if (prompt->count() + ids->count() == 0) throw CLI::RequiredError("--prompt or --ids");
+    o.has_ids = ids->count() != 0;
+    cli::read_lists(o, o.has_ids);
     run = cli::generate;
   });
 
   auto* logits = add("logits", "logits of the last position, or of all", cli::logits);
-  logits->add_option("--ids", o.ids)->required();
-  logits->add_option("--blocks", o.blocks, "lengths of blocks, the last being the final block");
-  logits->add_flag("--all", o.all);
+  logits->add_option("--ids", o.ids_text, "ids with commas between them")->required();
+  logits->add_option("--blocks", o.blocks_text, "lengths of blocks, the last being the final block");
+  logits->add_flag("--all", o.all, "a row for each id");
   logits->add_option("--store", o.store, "a folder of encoded blocks");
+  logits->callback([&] {
+    cli::read_lists(o, true);
+    run = cli::logits;
+  });
 
   auto* answer = add("answer", "answer a question from passages", cli::answer);
   answer->add_option("--passages", o.passages, "JSON lines of {\"title\", \"text\"}")->required();
-  answer->add_option("--question", o.question)->required();
+  answer->add_option("--question", o.question, "the question")->required();
   answer->add_option("--store", o.store, "a folder of encoded blocks");
-  answer->add_option("--budget", o.budget, "bytes of blocks in memory");
-  answer->add_option("--template", o.template_name);
+  answer->add_option("--budget", o.budget, "bytes of blocks in memory")->check(cli::whole(0, any));
   answer->add_flag("--compare", o.compare, "time full, cold and warm on the same tokens");
+  add_template(*answer, o);
   add_sampling(*answer, o);
 
   auto* pack = add("pack", "encode passages into a folder", cli::pack);
-  pack->add_option("--passages", o.passages)->required();
-  pack->add_option("--store", o.store)->required();
-  pack->add_option("--template", o.template_name);
+  pack->add_option("--passages", o.passages, "JSON lines of {\"title\", \"text\"}")->required();
+  pack->add_option("--store", o.store, "the folder")->required();
+  add_template(*pack, o);
 
   auto* store = add("store", "look after a folder of encoded blocks", cli::store, false);
-  store->add_option("verb", o.store_verb)->required()->check(CLI::IsMember({"ls", "verify"}));
-  store->add_option("--store", o.store)->required();
+  store->add_option("verb", o.store_verb, "what to do")
+      ->required()
+      ->check(CLI::IsMember({"ls", "verify", "gc", "export", "import"}));
+  store->add_option("--store", o.store, "the folder")->required();
 
   auto* score = add("score", "accuracy and likelihood over questions", cli::score);
   score->add_option("--dataset", o.dataset, "JSON lines of {\"passages\", \"question\", \"answers\"}")->required();
-  score->add_option("--template", o.template_name);
-  score->add_option("--max-tokens", o.max_tokens);
+  add_template(*score, o);
+  add_max_tokens(*score, o);
 
   add("paper", "the paper's FLOPs table, and the exact one", cli::paper, false);
 
   auto* bench = add("bench", "time to first token of a shape, random weights", cli::bench, false);
-  bench->add_option("--shape", o.shape);
-  bench->add_option("--format", o.format)->check(CLI::IsMember({"f32", "bf16"}));
-  bench->add_option("--context", o.context)->check(CLI::PositiveNumber);
-  bench->add_option("--question", o.question_tokens)->check(CLI::PositiveNumber);
-  bench->add_option("--block", o.block_tokens)->check(CLI::PositiveNumber);
-  bench->add_option("--repeats", o.repeats)->check(CLI::PositiveNumber);
+  bench->add_option("--shape", o.shape, "a published shape")
+      ->check(CLI::Validator(
+          [](std::string& name) {
+            const auto found = blockattn::published_shape(name);
+            return found ? std::string() : found.error().message;
+          },
+          "NAME"));
+  bench->add_option("--format", o.format, "of the weights")->check(CLI::IsMember({"f32", "bf16", "q8_0", "q4_k"}));
+  bench->add_option("--context", o.context, "tokens of all blocks")->check(cli::whole(1, many));
+  bench->add_option("--question", o.question_tokens, "tokens of the question")->check(cli::whole(1, many));
+  bench->add_option("--block", o.block_tokens, "tokens of a block")->check(cli::whole(1, many));
+  bench->add_option("--repeats", o.repeats, "warm questions")->check(cli::whole(1, 1000));
+  bench->callback([&] {
+    if (o.context < o.block_tokens)
+      throw CLI::ValidationError("--context", "expected at least one block of " + std::to_string(o.block_tokens) +
+                                                  " tokens, found " + std::to_string(o.context));
+    run = cli::bench;
+  });
 
   add("demo", "the main job on a random model: nothing to download", cli::demo, false)
       ->add_option("--passages", o.passages, "JSON lines of {\"title\", \"text\"}")
@@ -118,24 +193,17 @@ int main(int argc, char** argv) {
 
   try {
     app.parse(argc, argv);
+    cli::check_rope(o.common);
   } catch (const CLI::Success& e) {
     return app.exit(e);
   } catch (const CLI::ParseError& e) {
-    std::fprintf(stderr, "blockattn: %s\n", e.what());
-    return 2;
+    return failed(e.what(), 2);
   }
-
   try {
-    const auto outcome = run(o);
-    if (!outcome) {
-      std::fprintf(stderr, "blockattn: %s\n", outcome.error().message.c_str());
-      // A message that names an option tells of a wrong call; all others tell of a file or a model.
-      return outcome.error().message.rfind("--", 0) == 0 ? 2 : 1;
-    }
-    if (o.common.json) std::printf("%s\n", outcome->dump(-1, ' ', false, cli::json::error_handler_t::replace).c_str());
-    return 0;
+    return finish(run, o);
   } catch (const std::bad_alloc&) {
-    std::fprintf(stderr, "blockattn: out of memory\n");
-    return 1;
+    return failed("out of memory", 1);
+  } catch (const std::exception& e) {  // of the standard library: the system refused something
+    return failed(e.what(), 1);
   }
 }

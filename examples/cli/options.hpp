@@ -2,6 +2,7 @@
 /// What the command line says, as plain data, and the commands that act on it.
 #pragma once
 
+#include <blockattn/core/config.hpp>
 #include <blockattn/core/result.hpp>
 
 #include <cstdint>
@@ -34,15 +35,17 @@ struct common_options {
 /// Everything else, by command.
 struct options {
   common_options common;
-  std::string command;
   // tokenize, detokenize, generate, logits
-  std::string text, file, prompt, ids, blocks;
+  std::string text, file, prompt, ids_text, blocks_text;
+  std::vector<blockattn::token> ids;  // ids_text, read
+  std::vector<std::size_t> blocks;    // blocks_text, read; empty: one block
+  bool has_ids = false;               // --ids rather than --prompt
   bool bos = false, all = false;
   std::size_t max_tokens = 64;
   float temperature = 0, top_p = 1, min_p = 0;
   std::size_t top_k = 0;
   std::uint64_t seed = 0;
-  // answer, pack, score
+  // answer, pack, score, store
   std::string passages, question, store, template_name = "paper", dataset;
   std::size_t budget = std::size_t{1} << 32;
   bool compare = false;
@@ -52,8 +55,8 @@ struct options {
   std::size_t context = 2048, question_tokens = 50, block_tokens = 512, repeats = 5;
 };
 
-/// A command gives the JSON object that `--json` prints, and writes its text for people to standard output itself only
-/// if `--json` is off.
+/// A command gives the JSON object that `--json` prints. Its text for people it writes to standard output itself, only
+/// if `--json` is off, and, but for a stream of generated text, only once nothing can fail any more.
 using command = result<json> (*)(const options&);
 
 result<json> inspect(const options&);

@@ -1,17 +1,13 @@
 // SPDX-License-Identifier: MIT
-/// A progress bar on standard error, for terminals only; lists on the command line.
+/// What people see: a progress bar on standard error, for terminals only; text on standard output.
 #pragma once
 
 #include <unistd.h>
 
-#include <blockattn/core/result.hpp>
-
-#include <charconv>
 #include <chrono>
 #include <cstdio>
 #include <string>
 #include <string_view>
-#include <vector>
 
 namespace cli {
 
@@ -45,26 +41,10 @@ class progress {
   clock::time_point begun_ = clock::now(), last_;
 };
 
-/// "1,2,3" as numbers. Errors: `invalid_argument` names the option and the piece.
-template <class T>
-blockattn::result<std::vector<T>> parse_list(std::string_view option, std::string_view text) {
-  std::vector<T> out;
-  while (!text.empty()) {
-    const std::size_t end = text.find_first_of(", \n");
-    std::string_view piece = text.substr(0, end);
-    text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
-    if (piece.empty()) continue;
-    T value{};
-    const auto [stop, code] = std::from_chars(piece.data(), piece.data() + piece.size(), value);
-    if (code != std::errc() || stop != piece.data() + piece.size())
-      return blockattn::fail(blockattn::errc::invalid_argument, std::string(option), ": expected numbers, found \"",
-                             std::string(piece), "\"");
-    out.push_back(value);
-  }
-  return out;
-}
+/// Writes all of a text to standard output, zero bytes too.
+inline void print(std::string_view text) { std::fwrite(text.data(), 1, text.size(), stdout); }
 
-/// Seconds and milliseconds since construction.
+/// Milliseconds since construction.
 class stopwatch {
  public:
   [[nodiscard]] double milliseconds() const {

@@ -125,10 +125,10 @@ const std::vector<std::pair<std::regex, std::set<std::string>>> walls = {
     {std::regex("omp\\.h"), {"core/omp_executor.hpp"}},
     {std::regex("nlohmann/.*"), {"io", "text"}},
     {std::regex("pcre2\\.h"), {"text"}},
-    {std::regex("xxhash\\.h"), {"cache/directory_storage.hpp", "cache/redis_storage.hpp", "io/safetensors.hpp"}},
+    {std::regex("xxhash\\.h"), {"cache/block_file.hpp", "cache/directory_storage.hpp", "cache/redis_storage.hpp"}},
     {std::regex("hiredis/.*"), {"cache/redis_storage.hpp"}},
     {std::regex("(fcntl|unistd|sys/mman|sys/stat|sys/types)\\.h"),
-     {"core/mapped_file.hpp", "cache/directory_storage.hpp"}},
+     {"core/mapped_file.hpp", "cache/block_file.hpp", "cache/directory_storage.hpp"}},
 };
 
 struct forbidden_word {

@@ -156,6 +156,8 @@ class llama2c_weights {
     if (auto r = field(6, "seq_len", 1, INT32_MAX, context); !r) return r;
     if (c.dim % c.heads != 0)
       return fail(errc::bad_format, "header: n_heads: expected a divisor of dim ", c.dim, ", found ", c.heads);
+    if (c.heads % c.kv_heads != 0)
+      return fail(errc::bad_format, "header: n_kv_heads: expected a divisor of n_heads ", c.heads, ", found ", c.kv_heads);
     if (vocab == 0) return fail(errc::bad_format, "header: vocab_size: expected a vocabulary, found 0");
     c.head_dim = c.dim / c.heads;
     c.vocab = static_cast<std::uint32_t>(vocab < 0 ? -vocab : vocab);

@@ -11,6 +11,9 @@
 #ifdef HAS_io
 #include <blockattn/io/gguf.hpp>
 #endif
+#ifdef HAS_store
+#include <blockattn/cache/block_file.hpp>
+#endif
 #ifdef HAS_text
 #include <blockattn/text/tokenizer.hpp>
 #endif
