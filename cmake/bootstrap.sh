@@ -48,8 +48,8 @@ case "${1-}" in
     ;;
   demo)
     configure release
-    cmake --build --preset release --target example_demo -j "$jobs"
-    exec "$root/build/release/examples/example_demo"
+    cmake --build --preset release --target blockattn_cli -j "$jobs"
+    exec "$root/build/release/examples/cli/blockattn" demo --passages "$root/examples/data/harbour.jsonl"
     ;;
   test)
     configure release

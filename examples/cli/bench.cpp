@@ -30,11 +30,19 @@ std::vector<ba::token> numbered_tokens(std::size_t n, std::uint64_t number, std:
 }  // namespace
 
 result<json> bench(const options& o) {
-  auto config = ba::published_shape(o.shape);
-  if (!config) return ba::fail(ba::errc::invalid_argument, "--shape: ", config.error().message);
-  if (o.context < o.block_tokens)
-    return ba::fail(ba::errc::invalid_argument, "--context: expected at least one block of ", o.block_tokens,
-                    " tokens, found ", o.context);
+  const auto config = ba::published_shape(o.shape);
+  if (!config) return config.error();
+  if (o.common.kv == "int8") return unsupported_kv();
+  if (o.format != "f32" && o.format != "bf16")
+    return ba::fail(ba::errc::unsupported, "format: expected f32 or bf16, found ", o.format);
+  // Blocks in a store, and once more as the tail of full mode.
+  const ba::kv_shape stored{config->layers, config->kv_heads, config->head_dim,
+                            o.common.kv == "f32" ? ba::dtype::f32 : ba::dtype::bf16};
+  const double tokens = 2.0 * static_cast<double>(o.context) + 2.0 * static_cast<double>(o.question_tokens);
+  if (auto fits = check_memory("keys and values of " + std::to_string(o.context) + " tokens",
+                               tokens / 16 * static_cast<double>(stored.payload_bytes(16)));
+      !fits)
+    return fits.error();
   ba::thread_executor pool(o.common.threads == 0 ? std::thread::hardware_concurrency() : o.common.threads);
   const ba::dtype format = o.format == "f32" ? ba::dtype::f32 : ba::dtype::bf16;
   progress loading("packing weights");
@@ -45,7 +53,7 @@ result<json> bench(const options& o) {
                                            .fingerprint = ba::hash128{1, 1},
                                            .progress = [&](std::size_t d, std::size_t t) { loading(d, t); }});
   if (!bound) return bound.error();
-  session chat(*bound, pool, {.kv = o.common.kv == "f32" ? ba::dtype::f32 : ba::dtype::bf16});
+  session chat(*bound, pool, {.kv = stored.type});
 
   token_lists blocks;
   for (std::size_t i = 0; i < o.context / o.block_tokens; ++i)

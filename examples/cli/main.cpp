@@ -3,8 +3,8 @@
 // standard error. Exit 0; 1 with a one-line reason and an empty standard output; 2 for usage.
 #include <CLI/CLI.hpp>
 #include <blockattn/model/random_weights.hpp>
+#include <blockattn/text/detokenize.hpp>
 #include <blockattn/text/template.hpp>
-#include <blockattn/text/utf8.hpp>
 #include <blockattn/version.hpp>
 
 #include <cstdio>

@@ -6,6 +6,8 @@
 #include <blockattn/text/gguf_tokenizer.hpp>
 #include <blockattn/text/llama2c_tokenizer.hpp>
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <filesystem>
 
@@ -51,9 +53,11 @@ ba::model_config adjust(ba::model_config c, const common_options& o) {
 enum class kind { gguf, llama2c };
 
 ba::result<kind> kind_of(const fs::path& file) {
+  constexpr const char* way_out = "; convert it with llama.cpp's convert_hf_to_gguf.py";
   std::error_code code;
   if (fs::is_directory(file, code))
-    return ba::fail(ba::errc::unsupported, file.string(), ": expected a GGUF or llama2.c file, found a folder");
+    return ba::fail(ba::errc::unsupported, file.string(), ": expected a GGUF file or a llama2.c .bin file, found a folder",
+                    way_out);
   const auto source = ba::mapped_file::open(file);
   if (!source) return source.error();
   const auto bytes = source->bytes();
@@ -62,7 +66,8 @@ ba::result<kind> kind_of(const fs::path& file) {
   if (extension == ".bin") return kind::llama2c;
   if (extension == ".gguf")
     return ba::fail(ba::errc::bad_format, file.string(), ": expected the magic \"GGUF\" of a GGUF file");
-  return ba::fail(ba::errc::unsupported, file.string(), ": expected a GGUF file or a llama2.c .bin file");
+  return ba::fail(ba::errc::unsupported, file.string(), ": expected a GGUF file or a llama2.c .bin file",
+                  extension == ".safetensors" ? way_out : "");
 }
 
 template <class Source>
@@ -76,6 +81,12 @@ ba::result<std::unique_ptr<model>> bind(const Source& source, const common_optio
   return std::make_unique<model>(std::move(*bound));
 }
 
+// What a reader of metadata says does not name the file.
+ba::result<ba::tokenizer> named(const fs::path& file, ba::result<ba::tokenizer> read) {
+  if (read) return read;
+  return ba::fail(read.error().code, file.string(), ": ", read.error().message);
+}
+
 // A tokenizer file by its kind; `pieces` is the vocabulary of the model, which llama2.c's files do not state.
 ba::result<ba::tokenizer> read_tokenizer(const fs::path& file, std::size_t pieces) {
   const auto k = kind_of(file);
@@ -83,7 +94,7 @@ ba::result<ba::tokenizer> read_tokenizer(const fs::path& file, std::size_t piece
   if (*k == kind::llama2c) return ba::open_llama2c_tokenizer(file, pieces);
   const auto gguf = ba::gguf_file::open(file);
   if (!gguf) return gguf.error();
-  return ba::make_tokenizer(*gguf);
+  return named(file, ba::make_tokenizer(*gguf));
 }
 
 // Beside a llama2.c model lies tok<vocab>.bin or tokenizer.bin.
@@ -98,42 +109,64 @@ fs::path tokenizer_beside(const fs::path& model_file, std::size_t vocab) {
 
 ba::result<const ba::tokenizer*> runtime::tokenizer() const {
   if (words) return &*words;
-  return ba::fail(ba::errc::unsupported, "the model has no tokenizer: name one by --tokenizer");
+  if (no_words) return ba::fail(no_words->code, no_words->message, "; --tokenizer names another");
+  return ba::fail(ba::errc::unsupported, "the model has no tokenizer; --tokenizer names one");
 }
 
-ba::position_policy runtime::position(const common_options& o) const {
+std::vector<ba::token> runtime::stops() const {
+  if (!words) return {};
+  return {words->stops().begin(), words->stops().end()};
+}
+
+ba::position_policy position_of(const common_options& o) {
   if (o.position == "key_side") return ba::position_policy::key_side;
   if (o.position == "none") return ba::position_policy::none;
   return ba::position_policy::query_side;
 }
 
+ba::result<void> check_memory(const std::string& what, double bytes) {
+  const double page = static_cast<double>(::sysconf(_SC_PAGESIZE));
+  const double pages = static_cast<double>(::sysconf(_SC_PHYS_PAGES));
+  if (page <= 0 || pages <= 0 || bytes <= page * pages) return {};
+  const auto megabytes = [](double x) { return std::to_string(static_cast<std::uint64_t>(std::min(x / 1e6, 1e18))); };
+  return ba::fail(ba::errc::out_of_memory, what, ": expected at most the ", megabytes(page * pages),
+                  " MB of this machine, found ", megabytes(bytes), " MB");
+}
+
+ba::result<ba::context> make_context(const session& chat, std::size_t prompt, std::size_t more,
+                                     const common_options& o) {
+  const auto layout = chat.layout();
+  // In floating point: the product of sizes that no machine has must not wrap.
+  const double tokens = static_cast<double>(prompt) + static_cast<double>(more);
+  const double token_bytes = static_cast<double>(layout.shape.payload_bytes(ba::panel_width)) / ba::panel_width;
+  if (auto fits = check_memory("room for " + std::to_string(prompt) + " + " + std::to_string(more) + " tokens",
+                               tokens * token_bytes);
+      !fits)
+    return std::move(fits).error();
+  return ba::context(layout, {.room = prompt + more + 16, .position = position_of(o)});
+}
+
 ba::result<ba::tokenizer> open_tokenizer(const common_options& o) {
-  if (!o.tokenizer.empty()) {
-    std::size_t vocab = 0;
-    if (const auto weights = ba::llama2c_weights::open(o.model); weights) vocab = weights->config().vocab;
-    return read_tokenizer(o.tokenizer, vocab);
-  }
   const auto k = kind_of(o.model);
   if (!k) return k.error();
   if (*k == kind::gguf) {
-    const auto file = ba::gguf_file::open(o.model);
-    if (!file) return file.error();
-    return ba::make_tokenizer(*file);
+    if (o.tokenizer.empty()) return read_tokenizer(o.model, 0);
+    const auto weights = ba::gguf_weights::open(o.model);
+    if (!weights) return weights.error();
+    return read_tokenizer(o.tokenizer, weights->config().vocab);
   }
   const auto weights = ba::llama2c_weights::open(o.model);
   if (!weights) return weights.error();
-  const fs::path beside = tokenizer_beside(o.model, weights->config().vocab);
-  if (beside.empty())
-    return ba::fail(ba::errc::io, o.model, ": expected tok", weights->config().vocab,
-                    ".bin or tokenizer.bin beside it, found neither; name one by --tokenizer");
-  return ba::open_llama2c_tokenizer(beside, weights->config().vocab);
+  const std::size_t vocab = weights->config().vocab;
+  if (!o.tokenizer.empty()) return read_tokenizer(o.tokenizer, vocab);
+  const fs::path beside = tokenizer_beside(o.model, vocab);
+  if (!beside.empty()) return ba::open_llama2c_tokenizer(beside, vocab);
+  return ba::fail(ba::errc::io, o.model, ": expected tok", vocab,
+                  ".bin or tokenizer.bin beside it, found neither; --tokenizer names one");
 }
 
 ba::result<runtime> open_runtime(const common_options& o, ba::dtype default_kv) {
-  if (o.kv == "int8") return ba::fail(ba::errc::unsupported, "kv int8: expected f32 or bf16");
-  if (o.rope_scaling == "yarn" || o.rope_scaling == "llama3")
-    if (o.rope_original_context <= 0)
-      return ba::fail(ba::errc::invalid_argument, "--rope-scaling ", o.rope_scaling, ": expected --rope-original-context");
+  if (o.kv == "int8") return unsupported_kv();
   const auto k = kind_of(o.model);
   if (!k) return k.error();
   runtime out;
@@ -147,16 +180,17 @@ ba::result<runtime> open_runtime(const common_options& o, ba::dtype default_kv) 
     out.weights = std::move(*bound);
     // A model without words still computes logits from ids.
     if (o.tokenizer.empty() && source->file().has("tokenizer.ggml.model"))
-      if (auto words = ba::make_tokenizer(source->file()); words) out.words = std::move(*words);
+      out.take_words(named(o.model, ba::make_tokenizer(source->file())));
   } else {
     const auto source = ba::llama2c_weights::open(o.model);
     if (!source) return source.error();
-    out.formats["F32"] = 3 + 9 * source->config().layers - (source->config().tied_embeddings ? 1 : 0);
+    out.formats["F32"] = source->names().size();
     auto bound = bind(*source, o, *out.pool);
     if (!bound) return std::move(bound).error();
     out.weights = std::move(*bound);
-    if (const fs::path beside = tokenizer_beside(o.model, source->config().vocab); o.tokenizer.empty() && !beside.empty())
-      if (auto words = ba::open_llama2c_tokenizer(beside, source->config().vocab); words) out.words = std::move(*words);
+    const fs::path beside = tokenizer_beside(o.model, source->config().vocab);
+    if (o.tokenizer.empty() && !beside.empty())
+      out.take_words(ba::open_llama2c_tokenizer(beside, source->config().vocab));
   }
   if (!o.tokenizer.empty()) {
     auto words = read_tokenizer(o.tokenizer, out.weights->config().vocab);

@@ -14,7 +14,6 @@
 
 namespace cli {
 
-
 /// What one answer cost. The fields of T in the JSON of `answer`.
 struct timing {
   double ttft_ms = 0;
@@ -97,11 +96,15 @@ struct comparison {
 };
 
 inline ba::result<comparison> compare(session& chat, const token_lists& blocks, std::span<const ba::token> question,
-                                      ba::position_policy position, std::size_t decode_tokens = 8) {
+                                      const common_options& o, std::size_t decode_tokens = 8) {
   comparison out;
   const std::size_t total = count_tokens(blocks) + question.size();
-  ba::context full(chat.layout(), {.room = total + decode_tokens + 16});
-  ba::context at(chat.layout(), {.room = question.size() + decode_tokens + 16, .position = position});
+  auto whole_context = make_context(chat, total, decode_tokens, o);
+  if (!whole_context) return std::move(whole_context).error();
+  auto block_context = make_context(chat, question.size(), decode_tokens, o);
+  if (!block_context) return std::move(block_context).error();
+  ba::context& full = *whole_context;
+  ba::context& at = *block_context;
   ba::kv_store<> store({.budget_bytes = 2 * (chat.shape().payload_bytes(total) + (blocks.size() + 1) * (1u << 20))});
   ba::token first = 0;
 

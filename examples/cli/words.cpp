@@ -65,7 +65,7 @@ result<json> tokenize(const options& o) {
   for (const ba::token id : ids) pieces.push_back(ba::to_valid_utf8(words->piece(id)));
   if (!o.common.json) {
     for (std::size_t i = 0; i < ids.size(); ++i)
-      std::printf("%8d  %s\n", ids[i], pieces[i].get_ref<const std::string&>().c_str());
+      print(std::to_string(ids[i]) + "\t" + pieces[i].get_ref<const std::string&>() + "\n");
   }
   return json{{"ids", ids}, {"pieces", pieces}};
 }
@@ -73,14 +73,12 @@ result<json> tokenize(const options& o) {
 result<json> detokenize(const options& o) {
   const auto words = open_tokenizer(o.common);
   if (!words) return words.error();
-  const auto ids = parse_list<ba::token>("--ids", o.ids);
-  if (!ids) return ids.error();
-  for (std::size_t i = 0; i < ids->size(); ++i)
-    if (!words->contains((*ids)[i]))
-      return ba::fail(ba::errc::shape_mismatch, "detokenize: token ", i, " must be in [0, ", words->size(), "), found ",
-                      (*ids)[i]);
-  const std::string text = ba::to_valid_utf8(words->decode(std::span<const ba::token>(*ids)));
-  if (!o.common.json) std::printf("%s\n", text.c_str());
+  for (std::size_t i = 0; i < o.ids.size(); ++i)
+    if (!words->contains(o.ids[i]))
+      return ba::fail(ba::errc::invalid_argument, "detokenize: token ", i, " must be in [0, ", words->size(),
+                      "), found ", o.ids[i]);
+  const std::string text = ba::to_valid_utf8(words->decode(std::span<const ba::token>(o.ids)));
+  if (!o.common.json) print(text + "\n");
   return json{{"text", text}};
 }
 

@@ -78,7 +78,8 @@ TEST_CASE("mapped_file: is moved, not copied") {
 }
 
 TEST_CASE("mapped_file: errors name the file") {
-  for (const std::filesystem::path path : {std::filesystem::path("/nonexistent/file"), std::filesystem::temp_directory_path()}) {
+  // The second is a folder.
+  for (const auto& path : {std::filesystem::path("/nonexistent/file"), std::filesystem::temp_directory_path()}) {
     const auto mapped = ba::mapped_file::open(path);
     REQUIRE_FALSE(mapped.has_value());
     CHECK(mapped.error().code == ba::errc::io);

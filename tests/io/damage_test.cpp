@@ -208,7 +208,8 @@ TEST_CASE("damage: single fields of a llama2.c file") {
     ba::errc code;
     std::string says;
   };
-  constexpr std::int32_t least = std::numeric_limits<std::int32_t>::min(), most = std::numeric_limits<std::int32_t>::max();
+  constexpr std::int32_t least = std::numeric_limits<std::int32_t>::min(),
+                         most = std::numeric_limits<std::int32_t>::max();
   std::vector<damage> cases;
   const char* names[] = {"dim", "hidden_dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "seq_len"};
   for (const int version : {0, 1}) {
@@ -270,8 +271,7 @@ TEST_CASE("damage: random changes") {
   }
   for (const int version : {0, 1})
     for (int i = 0; i < 2000; ++i)
-      change(blockattn_test::llama2c_file({.version = version}), version == 0 ? 28 : 40,
-             survives<ba::llama2c_weights>);
+      change(blockattn_test::llama2c_file({.version = version}), version == 0 ? 28 : 40, survives<ba::llama2c_weights>);
   CHECK(refused > tried / 2);
 }
 

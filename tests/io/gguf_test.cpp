@@ -83,7 +83,8 @@ TEST_CASE("gguf: numbers convert where that is exact, and only there") {
   CHECK(file.find_i64("minus") == -1);
   CHECK(file.find_f64("negative") == -3.0);
   CHECK(file.find_u64("below") == std::uint64_t{1} << 63);
-  for (const char* key : {"half", "minus", "negative", "big", "nan", "infinity", "far", "yes", "text", "ints", "absent"}) {
+  for (const char* key :
+       {"half", "minus", "negative", "big", "nan", "infinity", "far", "yes", "text", "ints", "absent"}) {
     INFO(key);
     CHECK_FALSE(file.find_u64(key));
   }
@@ -115,7 +116,8 @@ TEST_CASE("gguf: numbers convert where that is exact, and only there") {
 
 TEST_CASE("gguf: the same file from memory, from a file and through a function") {
   gguf_writer w = blockattn_test::small_gguf();
-  w.texts("tokenizer.ggml.tokens", std::vector<std::string>(3000, "a piece of some length, to fill more than one part"));
+  w.texts("tokenizer.ggml.tokens",
+          std::vector<std::string>(3000, "a piece of some length, to fill more than one part"));
   w.version = GENERATE(2u, 3u);
   w.alignment = GENERATE(std::uint64_t{32}, std::uint64_t{1}, std::uint64_t{4096});
   if (w.alignment != 32) w.u32("general.alignment", static_cast<std::uint32_t>(w.alignment));

@@ -208,7 +208,8 @@ TEST_CASE("gguf weights: sliding windows") {
 TEST_CASE("gguf weights: what cannot be computed is refused, by name") {
   using ba::errc;
   for (const char* key : {"block_count", "embedding_length", "feed_forward_length", "attention.head_count"}) {
-    const std::string full = std::string("llama.") + key, says = "key " + full + ": expected a positive integer, found ";
+    const std::string full = std::string("llama.") + key,
+                      says = "key " + full + ": expected a positive integer, found ";
     refuses(small_gguf().remove_key(full), errc::bad_format, says + "nothing");
     refuses(small_gguf().u32(full, 0), errc::bad_format, says + "0");
     refuses(small_gguf().i32(full, -1), errc::bad_format, says + "-1");
@@ -232,11 +233,14 @@ TEST_CASE("gguf weights: what cannot be computed is refused, by name") {
           "key general.architecture: expected llama, qwen2 or qwen3, found \"phi3\"");
   refuses(small_gguf().u32("split.count", 3), errc::unsupported, "split.count: expected a model in one file, found 3");
   refuses(small_gguf().u32("llama.attention.value_length", 8), errc::unsupported, "expected the key length 4, found 8");
-  refuses(small_gguf().u32("llama.attention.head_count", 3), errc::bad_format, "expected a divisor of embedding_length");
-  refuses(small_gguf().u32("llama.expert_count", 8), errc::unsupported, "llama.expert_count: expected 0 or no such key");
+  refuses(small_gguf().u32("llama.attention.head_count", 3), errc::bad_format,
+          "expected a divisor of embedding_length");
+  refuses(small_gguf().u32("llama.expert_count", 8), errc::unsupported,
+          "llama.expert_count: expected 0 or no such key");
   refuses(small_gguf().f32("llama.logit_scale", 0.5f), errc::unsupported, "llama.logit_scale: expected 1");
   refuses(small_gguf().f32("llama.attention.max_alibi_bias", 8.0f), errc::unsupported, "max_alibi_bias: expected 0");
-  refuses(small_gguf().f32("llama.attention.scale", 0.5f), errc::unsupported, "llama.attention.scale: expected no such");
+  refuses(small_gguf().f32("llama.attention.scale", 0.5f), errc::unsupported,
+          "llama.attention.scale: expected no such");
   refuses(small_gguf().boolean("llama.attention.causal", false), errc::unsupported, "expected true or no such key");
   refuses(small_gguf().list<std::int32_t>("llama.rope.dimension_sections", 5, {16, 24, 24, 0}), errc::unsupported,
           "rope.dimension_sections: expected one position for each token");
@@ -246,10 +250,12 @@ TEST_CASE("gguf weights: what cannot be computed is refused, by name") {
   refuses(small_gguf().u32("llama.rope.scaling.type", 2), errc::bad_format, "rope.scaling.type: expected a name");
   refuses(small_gguf().text("llama.rope.scaling.type", "yarn"), errc::bad_format, "expected a positive number");
   refuses(small_gguf().floats("rope_factors_long.weight", {2}, {1, 1}), errc::unsupported, "found LongRoPE");
-  refuses(small_gguf().floats("rope_freqs.weight", {3}, {1, 1, 1}), errc::shape_mismatch, "expected 1 x 2, found 1 x 3");
+  refuses(small_gguf().floats("rope_freqs.weight", {3}, {1, 1, 1}), errc::shape_mismatch,
+          "expected 1 x 2, found 1 x 3");
   refuses(small_gguf().floats("rope_freqs.weight", {2}, {1, 0}), errc::bad_format, "expected positive numbers");
   refuses(small_gguf().floats("rope_freqs.weight", {2}, {1, std::nanf("")}), errc::bad_format, "positive numbers");
-  refuses(small_gguf().tensor("rope_freqs.weight", {2}, 1, byte_vector(4)), errc::unsupported, "expected F32, found F16");
+  refuses(small_gguf().tensor("rope_freqs.weight", {2}, 1, byte_vector(4)), errc::unsupported,
+          "expected F32, found F16");
   refuses(small_gguf().remove_tensor("token_embd.weight"), errc::bad_format, "tensor token_embd.weight: expected");
   refuses(small_gguf().floats("token_embd.weight", {12, 10}, std::vector<float>(120)), errc::shape_mismatch,
           "tensor token_embd.weight: expected rows of 8, found 10 x 12");
@@ -301,7 +307,8 @@ TEST_CASE("gguf weights: the reference files", "[golden]") {
       {models + "stories260K-f32.gguf", "llama", 5, 64, 8, 4, 8, 172, 512, 128, 1e-5f, 1e4, false, false, false, f32},
       {models + "stories260K-F16.gguf", "llama", 5, 64, 8, 4, 8, 172, 512, 128, 1e-5f, 1e4, false, false, false,
        ba::dtype::f16},
-      {models + "babyllama105-f32.gguf", "llama", 5, 128, 8, 4, 16, 352, 105, 128, 1e-5f, 1e4, false, false, false, f32},
+      {models + "babyllama105-f32.gguf", "llama", 5, 128, 8, 4, 16, 352, 105, 128, 1e-5f, 1e4, false, false, false,
+       f32},
       {models + "babyllama105-Q8_0.gguf", "llama", 5, 128, 8, 4, 16, 352, 105, 128, 1e-5f, 1e4, false, false, false,
        ba::dtype::q8_0},
       {base + "llama3_rope/model.gguf", "llama", 3, 64, 8, 2, 16, 88, 128, 512, 1e-5f, 5e5, true, false, false, f32},
@@ -328,8 +335,7 @@ TEST_CASE("gguf weights: the reference files", "[golden]") {
     CHECK(c.qk_norm == e.norm);
     CHECK(c.rope.theta == e.theta);
     CHECK(c.rope.rotary_dim == e.head_dim);
-    CHECK(c.rope.layout ==
-          (e.architecture == "llama" ? ba::rope_layout::interleaved : ba::rope_layout::half_split));
+    CHECK(c.rope.layout == (e.architecture == "llama" ? ba::rope_layout::interleaved : ba::rope_layout::half_split));
     CHECK(c.rope.frequency_divisors.size() == (e.file == base + "llama3_rope/model.gguf" ? 8 : 0));
     CHECK(weights.find("model.layers.1.mlp.up_proj.weight")->type == e.type);
     CHECK(weights.find("model.norm.weight")->type == f32);

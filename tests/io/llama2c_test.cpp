@@ -131,9 +131,8 @@ TEST_CASE("llama2c: the published model equals its GGUF conversion, tensor by te
 TEST_CASE("llama2c: the published model rewritten as version 1", "[golden]") {
   BLOCKATTN_REQUIRE_DATA(folder);
   const auto first = ba::llama2c_weights::open(folder / "models/stories260K.bin").value();
-  const byte_vector bytes = blockattn_test::llama2c_file(
-      {1, true, 64, 172, 5, 8, 4, 512, 512},
-      [&](const std::string& name, std::size_t n) {
+  const byte_vector bytes =
+      blockattn_test::llama2c_file({1, true, 64, 172, 5, 8, 4, 512, 512}, [&](const std::string& name, std::size_t n) {
         auto values = load(first, name);
         REQUIRE(values.size() == n);
         return values;

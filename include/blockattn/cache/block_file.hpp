@@ -12,6 +12,7 @@
 /// flushed; it is never changed in place. Component `blockattn::store` (xxHash, nlohmann-json).
 #pragma once
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -25,6 +26,8 @@
 #include <nlohmann/json.hpp>
 #include <span>
 #include <string>
+#include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -32,6 +35,7 @@
 #include <xxhash.h>
 
 #include "../core/mapped_file.hpp"
+#include "../core/memory.hpp"
 #include "../core/result.hpp"
 #include "../version.hpp"
 #include "block.hpp"
@@ -42,6 +46,9 @@ namespace blockattn::inline v0 {
 inline constexpr std::uint32_t block_file_version = 1;
 
 namespace detail {
+
+// What stands before the header's own checksum, which is computed with zeros in its place.
+inline constexpr std::string_view header_field = "\"xxh3_header\":\"";
 
 inline std::string hex64(std::uint64_t x) { return hash128{0, x}.hex().substr(16); }
 inline std::uint64_t xxh3(std::span<const std::byte> bytes) noexcept { return XXH3_64bits(bytes.data(), bytes.size()); }
@@ -125,16 +132,17 @@ inline bool write_all(int descriptor, const void* data, std::size_t n) noexcept 
   std::string out(8, '\0');
   std::memcpy(out.data(), &length, 8);
   out += text;
-  const std::string field = "\"xxh3_header\":\"";
-  const std::size_t at = out.find(field) + field.size();
+  const std::size_t at = out.find(detail::header_field) + detail::header_field.size();
   out.replace(at, 16, detail::hex64(detail::xxh3(std::as_bytes(std::span<const char>(out)))));
   return out;
 }
 
-/// Writes a block. `isa` names the instruction set whose bits it holds. Errors: `io`, with what the system said; then
-/// no file of this name has appeared. Safe against other writers of the same file: the last one wins.
+/// Writes a block. `isa` names the instruction set whose bits it holds. Errors: `invalid_argument` for a block without
+/// tokens, of which there is nothing to keep; `io`, with what the system said; then no file of this name has appeared. Safe against other writers of the same file: the last one wins.
 [[nodiscard]] inline result<void> write_block_file(const std::filesystem::path& file, const block_realm& realm,
                                                    const kv_block& block, std::string_view isa) {
+  if (block.tokens().empty())
+    return fail(errc::invalid_argument, file.string(), ": expected a block of at least one token, found none");
   std::vector<token> ids(block.tokens().begin(), block.tokens().end());
   ids.resize(round_up(ids.size(), 16), -1);
   const std::string header =
@@ -145,7 +153,8 @@ inline bool write_all(int descriptor, const void* data, std::size_t n) noexcept 
   std::filesystem::path temporary = file;
   temporary += "." + std::to_string(::getpid()) + "." + hasher().number(now).number(here).finish().hex() + ".tmp";
   const auto error = [&](const char* verb) {
-    auto e = fail(errc::io, file.string(), ": cannot ", verb, ": ", std::strerror(errno));
+    // The generic category's text is that of strerror, but safe from several threads.
+    auto e = fail(errc::io, file.string(), ": cannot ", verb, ": ", std::generic_category().message(errno));
     std::error_code ignored;
     std::filesystem::remove(temporary, ignored);
     return e;
@@ -174,137 +183,167 @@ inline bool write_all(int descriptor, const void* data, std::size_t n) noexcept 
 
 namespace detail {
 
-// A file whose bytes are whole: header, tensors and checksums agree. Whose block it is, is another question.
-struct whole_block_file {
-  std::shared_ptr<mapped_file> owner;
-  nlohmann::json metadata;  // all values are strings
+// Bytes that are whole: header, tensors and checksums agree. Whose block it is, is another question.
+struct whole_block {
+  nlohmann::json metadata;
   kv_shape shape;
   std::size_t tokens = 0;
   const std::byte* payload = nullptr;
-  const token* ids = nullptr;
+  const std::byte* ids = nullptr;  // behind the payload
 
+  /// Empty if there is no such text.
   [[nodiscard]] std::string field(const std::string& name) const {
     const auto it = metadata.find(name);
-    return it != metadata.end() && it->is_string() ? it->get<std::string>() : std::string();
+    return it != metadata.end() && it->is_string() ? it->get_ref<const std::string&>() : std::string();
   }
 };
 
-inline result<whole_block_file> open_block_file(const std::filesystem::path& file) {
-  auto mapped = mapped_file::open(file);
-  if (!mapped) return std::move(mapped).error();
-  whole_block_file out;
-  out.owner = std::make_shared<mapped_file>(std::move(*mapped));
-  const std::span<const std::byte> bytes = out.owner->bytes();
-  const auto bad = [&](const auto&... pieces) { return fail(errc::bad_format, file.string(), ": ", pieces...); };
+// Reads the shape and compares it with the `room` bytes behind the header, before anything is sized by it.
+inline result<void> read_block_shape(whole_block& out, std::size_t room) {
+  const std::string element = out.field("element");
+  if (element != "f32" && element != "bf16")
+    return fail(errc::bad_format, "element: expected f32 or bf16, found ", element.substr(0, 64));
+  out.shape.type = element == "f32" ? dtype::f32 : dtype::bf16;
+  struct bounded {
+    const char* name;
+    std::uint64_t most;
+    std::uint64_t value = 0;
+  } numbers[] = {{"layers", 4096}, {"kv_heads", 65536}, {"head_dim", 256}, {"tokens", room}};
+  for (bounded& n : numbers) {
+    const std::string text = out.field(n.name);
+    const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), n.value);
+    if (code != std::errc() || end != text.data() + text.size() || n.value == 0 || n.value > n.most)
+      return fail(errc::bad_format, n.name, ": expected 1 to ", n.most, ", found ", text.substr(0, 64));
+  }
+  out.shape.layers = static_cast<std::uint32_t>(numbers[0].value);
+  out.shape.kv_heads = static_cast<std::uint32_t>(numbers[1].value);
+  out.shape.head_dim = static_cast<std::uint32_t>(numbers[2].value);
+  out.tokens = static_cast<std::size_t>(numbers[3].value);
+  // With 2^12 layers, 2^16 heads, 2^8 dims and 2^48 tokens the product could pass 64 bits: it is compared in parts.
+  const std::size_t per_tile = out.shape.payload_bytes(panel_width);  // below 2^48
+  if (kv_shape::tiles(out.tokens) > room / per_tile)
+    return fail(errc::bad_format, "expected more data for ", out.tokens, " tokens, found ", room, " bytes");
+  return {};
+}
 
+inline result<whole_block> read_whole_block(std::span<const std::byte> bytes) {
+  whole_block out;
+  const auto bad = [](const auto&... pieces) { return fail(errc::bad_format, pieces...); };
   if (bytes.size() < 8) return bad("expected a header, found ", bytes.size(), " bytes");
   std::uint64_t length = 0;
   std::memcpy(&length, bytes.data(), 8);
   if (length > bytes.size() - 8 || (length + 8) % alignment != 0)
     return bad("expected a header of at most ", bytes.size() - 8, " bytes, padded to 64, found ", length);
+  const std::size_t header_bytes = 8 + static_cast<std::size_t>(length);
+
   // The header's own checksum comes first: what is parsed afterwards is what was written.
-  std::string own(reinterpret_cast<const char*>(bytes.data()), static_cast<std::size_t>(length) + 8);
-  const std::string name = "\"xxh3_header\":\"";
-  const std::size_t at = own.find(name);
-  if (at == std::string::npos || at + name.size() + 16 > own.size()) return bad("expected a block with xxh3_header");
-  const std::string stated = own.substr(at + name.size(), 16);
-  own.replace(at + name.size(), 16, std::string(16, '0'));
+  std::string own(reinterpret_cast<const char*>(bytes.data()), header_bytes);
+  const std::size_t at = own.find(header_field);
+  if (at == std::string::npos || at + header_field.size() + 16 > own.size())
+    return bad("expected a block, found a header without xxh3_header");
+  const std::string stated = own.substr(at + header_field.size(), 16);
+  own.replace(at + header_field.size(), 16, 16, '0');
   if (hex64(xxh3(std::as_bytes(std::span<const char>(own)))) != stated)
     return bad("xxh3_header: the header is damaged");
   const auto header = nlohmann::json::parse(own.begin() + 8, own.end(), nullptr, false);
   if (!header.is_object() || !header.contains("__metadata__") || !header["__metadata__"].is_object())
     return bad("expected a JSON object with __metadata__ as header");
   out.metadata = header["__metadata__"];
+  for (const auto& [name, expected] : {std::pair<const char*, std::string>{"format", "blockattn-block"},
+                                       {"format_version", std::to_string(block_file_version)},
+                                       {"layout_version", std::to_string(kv_layout_version)}})
+    if (out.field(name) != expected)
+      return bad(name, ": expected ", expected, ", found ", out.field(name).substr(0, 64));
 
-  for (const auto& [key, expected] : {std::pair<const char*, std::string>{"format", "blockattn-block"},
-                                      {"format_version", std::to_string(block_file_version)},
-                                      {"layout_version", std::to_string(kv_layout_version)}})
-    if (out.field(key) != expected) return bad(key, ": expected ", expected, ", found ", out.field(key).substr(0, 64));
-  const std::string element = out.field("element");
-  if (element != "f32" && element != "bf16") return bad("element: expected f32 or bf16, found ", element.substr(0, 64));
-  out.shape.type = element == "f32" ? dtype::f32 : dtype::bf16;
-  struct bounded {
-    const char* name;
-    std::uint64_t most;
-    std::uint64_t value = 0;
-  } numbers[] = {{"layers", 4096}, {"kv_heads", 65536}, {"head_dim", 256}, {"tokens", bytes.size()}};
-  for (bounded& n : numbers) {
-    const std::string text = out.field(n.name);
-    const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), n.value);
-    if (code != std::errc() || end != text.data() + text.size() || n.value == 0 || n.value > n.most)
-      return bad(n.name, ": expected 1 to ", n.most, ", found ", text.substr(0, 64));
-  }
-  out.shape.layers = static_cast<std::uint32_t>(numbers[0].value);
-  out.shape.kv_heads = static_cast<std::uint32_t>(numbers[1].value);
-  out.shape.head_dim = static_cast<std::uint32_t>(numbers[2].value);
-  out.tokens = static_cast<std::size_t>(numbers[3].value);
-
-  // Below 2^12 layers, 2^16 heads, 2^8 dims and 2^48 tokens the product could pass 64 bits: compare in parts.
-  const std::size_t room = bytes.size() - 8 - static_cast<std::size_t>(length);
-  const std::size_t per_tile = out.shape.payload_bytes(panel_width);  // below 2^48
-  if (kv_shape::tiles(out.tokens) > room / per_tile)
-    return bad("expected more data for ", out.tokens, " tokens, found ", room, " bytes");
+  const std::size_t room = bytes.size() - header_bytes;
+  if (auto done = read_block_shape(out, room); !done) return std::move(done).error();
   std::size_t data_bytes = 0;
   const auto tensors = block_tensors(out.shape, out.tokens, data_bytes);
   if (room != data_bytes) return bad("expected ", data_bytes, " bytes of data, found ", room);
-  for (const auto& [tensor, described] : tensors.items()) {
-    const auto it = header.find(tensor);
+  if (header.size() != tensors.size() + 1)
+    return bad("expected ", tensors.size(), " tensors, found ", header.size() - 1);
+  for (const auto& [name, described] : tensors.items()) {
+    const auto it = header.find(name);
     if (it == header.end() || *it != nlohmann::json(described))
-      return bad("tensor ", tensor, ": expected another shape or place");
+      return bad("tensor ", name, ": expected another shape or place");
   }
 
-  out.payload = bytes.data() + 8 + length;
+  out.payload = bytes.data() + header_bytes;
   const std::size_t payload_bytes = out.shape.payload_bytes(out.tokens);
-  out.ids = reinterpret_cast<const token*>(out.payload + payload_bytes);
-  if (hex64(xxh3({out.payload + payload_bytes, data_bytes - payload_bytes})) != out.field("xxh3_tokens"))
+  out.ids = out.payload + payload_bytes;
+  if (hex64(xxh3({out.ids, data_bytes - payload_bytes})) != out.field("xxh3_tokens"))
     return bad("tensor tokens: the bytes are damaged");
   const std::string layers = out.field("xxh3_layers");
   if (layers.size() != std::size_t{16} * out.shape.layers)
     return bad("xxh3_layers: expected one checksum for each layer");
-  for (std::uint32_t l = 0; l < out.shape.layers; ++l) {
-    const std::size_t n = out.shape.layer_bytes(out.tokens);
-    if (hex64(xxh3({out.payload + l * n, n})) != layers.substr(std::size_t{16} * l, 16))
+  const std::size_t layer_bytes = out.shape.layer_bytes(out.tokens);
+  for (std::uint32_t l = 0; l < out.shape.layers; ++l)
+    if (hex64(xxh3({out.payload + l * layer_bytes, layer_bytes})) != layers.substr(std::size_t{16} * l, 16))
       return bad("layer ", l, ": the bytes are damaged");
-  }
   return out;
+}
+
+inline failure naming(const std::filesystem::path& file, const failure& e) {
+  return fail(e.code, file.string(), ": ", e.message);
 }
 
 }  // namespace detail
 
-/// Whether a file holds a whole block, of whatever model. Errors as `read_block_file`.
+/// Whether bytes are a whole block, of whatever model. Error: `bad_format`, naming the field, what was expected and
+/// found. Never undefined behaviour, whatever the bytes are. Complexity: linear, for the checksums.
+[[nodiscard]] inline result<void> verify_block(std::span<const std::byte> bytes) {
+  if (auto whole = detail::read_whole_block(bytes); !whole) return std::move(whole).error();
+  return {};
+}
+
+/// The same for a file. Errors: `io` besides; all name the file.
 [[nodiscard]] inline result<void> verify_block_file(const std::filesystem::path& file) {
-  const auto whole = detail::open_block_file(file);
-  if (!whole) return whole.error();
+  const auto mapped = mapped_file::open(file);
+  if (!mapped) return mapped.error();
+  if (auto whole = verify_block(mapped->bytes()); !whole) return detail::naming(file, whole.error());
   return {};
 }
 
 /// Maps the file of a block, checks everything and hands it out in place; the mapping lives as long as the handle.
-/// Errors: `io`; `bad_format`, naming the field, what was expected and found. Never undefined behaviour, whatever the
-/// bytes are, as long as nobody shortens the file meanwhile. Complexity: linear in the file, for the checksums.
+/// Errors: as `verify_block_file`; and `bad_format` for a whole block of other tokens, another model, rotary
+/// configuration, codec, shape or element type. Never undefined behaviour, as long as nobody shortens the file
+/// meanwhile. Complexity: linear in the file, for the checksums.
 [[nodiscard]] inline result<block_handle> read_block_file(const std::filesystem::path& file, const block_realm& realm,
                                                           const kv_shape& shape, std::span<const token> ids) {
-  const auto whole = detail::open_block_file(file);
-  if (!whole) return whole.error();
+  auto mapped = mapped_file::open(file);
+  if (!mapped) return std::move(mapped).error();
+  const auto owner = std::make_shared<const mapped_file>(*std::move(mapped));
+  const auto whole = detail::read_whole_block(owner->bytes());
+  if (!whole) return detail::naming(file, whole.error());
   const block_key key = key_of(realm, ids);
-  for (const auto& [name, value] : detail::block_metadata(realm, key, shape, ids.size()).items()) {
+  const auto wanted = detail::block_metadata(realm, key, shape, ids.size());  // outlives the loop over it
+  for (const auto& [name, value] : wanted.items()) {
     const auto& expected = value.get_ref<const std::string&>();
     if (const std::string found = whole->field(name); found != expected)
       return fail(errc::bad_format, file.string(), ": ", name, ": expected ", expected, ", found ",
                   found.substr(0, 64));
   }
-  if (!std::equal(ids.begin(), ids.end(), whole->ids))
+  if (std::memcmp(whole->ids, ids.data(), ids.size_bytes()) != 0)
     return fail(errc::bad_format, file.string(), ": tensor tokens: expected other ids: two lists share a key");
-  std::uint64_t encode_ns = 0;
+
+  kv_block::parts parts{.charge = {}, .key = key, .shape = shape, .payload = {}, .tokens = {},
+                        .token_count = ids.size(), .encode_ns = 0};
   const std::string ns = whole->field("encode_ns");
-  std::from_chars(ns.data(), ns.data() + ns.size(), encode_ns);
-  return block_handle(std::make_shared<kv_block>(
-      kv_block::parts{.charge = {},
-                      .key = key,
-                      .shape = shape,
-                      .payload = std::shared_ptr<const std::byte>(whole->owner, whole->payload),
-                      .tokens = std::shared_ptr<const token>(whole->owner, whole->ids),
-                      .token_count = ids.size(),
-                      .encode_ns = encode_ns}));
+  std::from_chars(ns.data(), ns.data() + ns.size(), parts.encode_ns);
+  const std::byte* payload = whole->payload;
+  std::shared_ptr<const void> keeper = owner;
+  if (reinterpret_cast<std::uintptr_t>(payload) % alignment != 0) {
+    // A mapping begins on a page; a system without mappings has read the file to wherever its allocator had room.
+    const std::size_t bytes = kv_block::memory_bytes(shape, ids.size());
+    const auto copy = std::make_shared<aligned_buffer<>>(bytes);
+    std::memcpy(copy->data(), payload, bytes);
+    payload = copy->data();
+    keeper = copy;
+  }
+  const auto* const tokens = reinterpret_cast<const token*>(payload + shape.payload_bytes(ids.size()));
+  parts.payload = std::shared_ptr<const std::byte>(keeper, payload);
+  parts.tokens = std::shared_ptr<const token>(keeper, tokens);
+  return block_handle(std::make_shared<kv_block>(std::move(parts)));
 }
 
 }  // namespace blockattn::inline v0

@@ -48,7 +48,8 @@ class mapped_file {
     if (!S_ISREG(status.st_mode)) return fail(errc::io, path.string(), ": expected a regular file");
     const auto size = static_cast<std::uint64_t>(status.st_size);
     if (size > SIZE_MAX / 2)
-      return fail(errc::io, path.string(), ": expected a file that fits into the address space, found ", size, " bytes");
+      return fail(errc::io, path.string(), ": expected a file that fits into the address space, found ", size,
+                  " bytes");
     mapped_file out;
     out.mapped_ = true;
     if (size == 0) return out;  // no system maps nothing

@@ -24,14 +24,13 @@ struct alignas(alignment) cache_line {
 ///
 /// Allocation failure is the allocator's to report (`std::bad_alloc`). Move only; moving keeps the address unless the
 /// allocator does not propagate and differs, in which case the move is a copy, as in std containers.
+/// There is no `allocator_type` on purpose: a container whose allocator passes itself on (pmr) would add an argument.
 template <class Allocator = std::allocator<std::byte>>
 class aligned_buffer {
   using line_allocator = typename std::allocator_traits<Allocator>::template rebind_alloc<cache_line>;
   using traits = std::allocator_traits<line_allocator>;
 
  public:
-  using allocator_type = Allocator;
-
   aligned_buffer() noexcept(noexcept(Allocator()))
     requires std::is_default_constructible_v<Allocator>
       : allocator_(Allocator()) {}

@@ -103,15 +103,16 @@ class [[nodiscard]] result {
   [[nodiscard]] T* operator->() noexcept { return &unchecked(); }
   [[nodiscard]] const T* operator->() const noexcept { return &const_cast<result*>(this)->unchecked(); }
 
-  [[nodiscard]] T& value() & {
+  // Not [[nodiscard]]: `context.assemble(blocks).value();` checks an edit whose dropped tokens nobody wants.
+  T& value() & {
     require();
     return unchecked();
   }
-  [[nodiscard]] const T& value() const& {
+  const T& value() const& {
     require();
     return **this;
   }
-  [[nodiscard]] T&& value() && {
+  T&& value() && {
     require();
     return std::move(unchecked());
   }

@@ -27,7 +27,8 @@ static_assert(std::endian::native == std::endian::little, "the readers of model 
 /// asked for. Called from the thread that opens, binds or loads.
 using read_function = std::function<result<void>(std::uint64_t offset, std::span<std::byte> out)>;
 
-/// Random access to bytes of known size. Move only. Const members are as safe from several threads as the read function.
+/// Random access to bytes of known size. Move only. Const members are as safe from several threads as the read
+/// function.
 class byte_source {
  public:
   /// Maps a file. Errors: `io`.

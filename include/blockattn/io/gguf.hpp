@@ -140,8 +140,7 @@ class gguf_file {
       return fail(errc::unsupported, name(), ": tensor ", tensor.name, ": expected a known format, found ",
                   gguf_format_name(tensor.format));
     auto bytes = source_.load(tensor.offset, tensor.bytes);
-    if (!bytes)
-      return fail(bytes.error().code, name(), ": tensor ", tensor.name, ": ", bytes.error().message);
+    if (!bytes) return fail(bytes.error().code, name(), ": tensor ", tensor.name, ": ", bytes.error().message);
     return bytes;
   }
   /// Says that a tensor will not be asked for again: a mapping drops its pages.

@@ -37,7 +37,8 @@ class gguf_hyperparameters {
     if (const auto f = file_.find_f64(k->name)) return std::to_string(*f);
     if (const auto b = file_.find_bool(k->name)) return *b ? "true" : "false";
     std::string out(to_string(k->type));
-    if (k->type == gguf_type::array) out += " of " + std::to_string(k->count) + " " + std::string(to_string(k->element));
+    if (k->type == gguf_type::array)
+      out += " of " + std::to_string(k->count) + " " + std::string(to_string(k->element));
     return out;
   }
 
@@ -67,7 +68,8 @@ class gguf_hyperparameters {
   /// A finite number, not negative.
   [[nodiscard]] result<double> number(std::string_view name) const {
     const auto value = file_.find_f64(key(name));
-    if (!value || !is_finite(*value) || *value < 0) return error(errc::bad_format, name, "a finite number, not negative");
+    if (!value || !is_finite(*value) || *value < 0)
+      return error(errc::bad_format, name, "a finite number, not negative");
     return *value;
   }
   [[nodiscard]] result<double> number(std::string_view name, double otherwise) const {
@@ -154,8 +156,7 @@ inline result<void> read_gguf_divisors(const gguf_file& file, rope_config& rope)
     return fail(errc::shape_mismatch, "tensor ", tensor->name, ": expected 1 x ", pairs, ", found ", tensor->rows(),
                 " x ", tensor->columns());
   if (gguf_weight_type(tensor->format) != dtype::f32)
-    return fail(errc::unsupported, "tensor ", tensor->name, ": expected F32, found ",
-                gguf_format_name(tensor->format));
+    return fail(errc::unsupported, "tensor ", tensor->name, ": expected F32, found ", gguf_format_name(tensor->format));
   const auto bytes = file.load(*tensor);
   if (!bytes) return bytes.error();
   rope.frequency_divisors.resize(pairs);
@@ -207,9 +208,9 @@ inline result<void> read_gguf_windows(const gguf_hyperparameters& h, model_confi
   c.architecture = *architecture;
   const detail::gguf_hyperparameters h(file, c.architecture);
   const std::pair<const char*, std::uint32_t*> needed[] = {{"block_count", &c.layers},
-                                                          {"embedding_length", &c.dim},
-                                                          {"feed_forward_length", &c.ffn},
-                                                          {"attention.head_count", &c.heads}};
+                                                           {"embedding_length", &c.dim},
+                                                           {"feed_forward_length", &c.ffn},
+                                                           {"attention.head_count", &c.heads}};
   for (const auto& [name, out] : needed) {
     const auto value = h.count(name);
     if (!value) return value.error();
@@ -221,8 +222,8 @@ inline result<void> read_gguf_windows(const gguf_hyperparameters& h, model_confi
     return h.error(errc::bad_format, "attention.head_count", "a divisor of embedding_length ", c.dim);
   c.head_dim = c.dim / c.heads;
   const std::pair<const char*, std::uint32_t*> optional[] = {{"attention.head_count_kv", &c.kv_heads},
-                                                            {"attention.key_length", &c.head_dim},
-                                                            {"context_length", &c.context_length}};
+                                                             {"attention.key_length", &c.head_dim},
+                                                             {"context_length", &c.context_length}};
   for (const auto& [name, out] : optional) {
     const auto value = h.count(name, *out);
     if (!value) return value.error();

@@ -78,8 +78,7 @@ class gguf_weights {
   [[nodiscard]] static result<gguf_weights> from_file(result<gguf_file> file) {
     if (!file) return std::move(file).error();
     gguf_weights out(*std::move(file));
-    if (auto done = out.read(); !done)
-      return fail(done.error().code, out.file_.name(), ": ", done.error().message);
+    if (auto done = out.read(); !done) return fail(done.error().code, out.file_.name(), ": ", done.error().message);
     return out;
   }
 
@@ -102,8 +101,7 @@ class gguf_weights {
   /// Errors: `bad_format` if there is no such tensor; those of a read function.
   [[nodiscard]] result<tensor_bytes> load(std::string_view name) const {
     const gguf_tensor* tensor = tensor_of(name);
-    if (tensor == nullptr)
-      return fail(errc::bad_format, file_.name(), ": tensor ", name, ": expected it, found none");
+    if (tensor == nullptr) return fail(errc::bad_format, file_.name(), ": tensor ", name, ": expected it, found none");
     return file_.load(*tensor);
   }
   /// Drops the pages of a mapped tensor.

@@ -48,8 +48,7 @@ class llama2c_weights {
   }
   [[nodiscard]] static result<llama2c_weights> from_source(byte_source source) {
     llama2c_weights out(std::move(source));
-    if (auto done = out.read(); !done)
-      return fail(done.error().code, out.source_.name(), ": ", done.error().message);
+    if (auto done = out.read(); !done) return fail(done.error().code, out.source_.name(), ": ", done.error().message);
     return out;
   }
 
@@ -97,8 +96,8 @@ class llama2c_weights {
     using enum part;
     constexpr part first_format[] = {embedding, attention_norm, q,  k,          v,      o,   ffn_norm,
                                      gate,      down,           up, final_norm, angles, head};
-    constexpr part second_format[] = {attention_norm, ffn_norm, final_norm, embedding, q,  k,
-                                      v,              o,        gate,       down,      up, head};
+    constexpr part second_format[] = {attention_norm, ffn_norm, final_norm, embedding, q, k, v, o,
+                                      gate,           down,     up,         head};
     if (version_ == 0) {
       for (const part p : first_format)
         if (auto done = add(p); !done) return done;
@@ -116,8 +115,7 @@ class llama2c_weights {
     constexpr std::size_t first_bytes = 28, second_bytes = 256;
     std::array<std::byte, second_bytes> head{};
     const std::uint64_t size = source_.size();
-    if (size < first_bytes)
-      return fail(errc::bad_format, "header: expected ", first_bytes, " bytes, found ", size);
+    if (size < first_bytes) return fail(errc::bad_format, "header: expected ", first_bytes, " bytes, found ", size);
     const auto present = static_cast<std::size_t>(size < second_bytes ? size : second_bytes);
     if (auto done = source_.read(0, std::span(head).first(present)); !done) return done;
     const auto word = [&head](std::size_t i) {
@@ -127,8 +125,7 @@ class llama2c_weights {
     };
     std::size_t at = 0;
     if (static_cast<std::uint32_t>(word(0)) == magic) {
-      if (size < second_bytes)
-        return fail(errc::bad_format, "header: expected ", second_bytes, " bytes, found ", size);
+      if (size < second_bytes) return fail(errc::bad_format, "header: expected ", second_bytes, " bytes, found ", size);
       if (word(1) != 1)
         return fail(word(1) == 2 ? errc::unsupported : errc::bad_format,
                     "header: expected version 1 (float weights), found ", word(1));
@@ -136,7 +133,7 @@ class llama2c_weights {
       at = 2;
     }
     model_config& c = config_;
-    std::int32_t vocab = 0, context = 0;
+    std::int32_t vocab = 0, positions = 0;
     const auto field = [&](std::size_t i, const char* name, std::int64_t least, std::int64_t most,
                            auto& out) -> result<void> {
       const std::int32_t value = word(at + i);
@@ -153,15 +150,16 @@ class llama2c_weights {
     if (auto r = field(3, "n_heads", 1, 65536, c.heads); !r) return r;
     if (auto r = field(4, "n_kv_heads", 1, 65536, c.kv_heads); !r) return r;
     if (auto r = field(5, "vocab_size", version_ == 0 ? -width : 1, width, vocab); !r) return r;
-    if (auto r = field(6, "seq_len", 1, INT32_MAX, context); !r) return r;
+    if (auto r = field(6, "seq_len", 1, INT32_MAX, positions); !r) return r;
     if (c.dim % c.heads != 0)
       return fail(errc::bad_format, "header: n_heads: expected a divisor of dim ", c.dim, ", found ", c.heads);
     if (c.heads % c.kv_heads != 0)
-      return fail(errc::bad_format, "header: n_kv_heads: expected a divisor of n_heads ", c.heads, ", found ", c.kv_heads);
+      return fail(errc::bad_format, "header: n_kv_heads: expected a divisor of n_heads ", c.heads, ", found ",
+                  c.kv_heads);
     if (vocab == 0) return fail(errc::bad_format, "header: vocab_size: expected a vocabulary, found 0");
     c.head_dim = c.dim / c.heads;
     c.vocab = static_cast<std::uint32_t>(vocab < 0 ? -vocab : vocab);
-    c.context_length = static_cast<std::uint32_t>(context);
+    c.context_length = static_cast<std::uint32_t>(positions);
     c.norm_epsilon = 1e-5f;
     c.rope.theta = 10000.0;
     c.rope.rotary_dim = c.head_dim;
@@ -170,8 +168,7 @@ class llama2c_weights {
     end_ = first_bytes;
     if (version_ == 1) {
       const auto shared = std::to_integer<unsigned>(head[36]);
-      if (shared > 1)
-        return fail(errc::bad_format, "header: shared_classifier: expected 0 or 1, found ", shared);
+      if (shared > 1) return fail(errc::bad_format, "header: shared_classifier: expected 0 or 1, found ", shared);
       c.tied_embeddings = shared == 1;
       end_ = second_bytes;
     }

@@ -43,10 +43,11 @@ struct projection_plan {
     group_rows = round_up(ceil_div(n, row_groups), tile_rows);
     row_groups = std::max<std::size_t>(1, ceil_div(n, std::max<std::size_t>(1, group_rows)));
     panels = ceil_div(w.rows, panel_width);
-    // At least 4 panels, a tile of one row, and 64 KiB of weights; more while hundreds of tasks are left.
-    task_panels = 4;
+    // The wider a task, the fewer times its rows are read from the shared cache: 16 panels, or 8 or 4 where fewer than
+    // 48 tasks would be left. At least 64 KiB of weights, which is a few microseconds.
+    task_panels = 16;
+    while (task_panels > 4 && ceil_div(panels, task_panels) * row_groups < 48) task_panels /= 2;
     while (task_panels * std::max<std::size_t>(1, steps) * 64 < 64 * 1024) task_panels *= 2;
-    while (task_panels < 16 && panels / (2 * task_panels) * row_groups >= 256) task_panels *= 2;
     column_groups = ceil_div(panels, task_panels);
   }
   [[nodiscard]] std::size_t scratch_bytes() const noexcept {

@@ -8,8 +8,8 @@
 
 namespace blockattn::inline v0 {
 
-/// Decodes `n` elements of a row; `n` must be a multiple of `block_elements(type)`. `q8_0`: groups of 32 codes of 8 bits
-/// behind one f16 scale; an element is scale * code, one product in float. Exact for f32, f16, bf16.
+/// Decodes `n` elements of a row; `n` must be a multiple of `block_elements(type)`. `q8_0`: groups of 32 codes of 8
+/// bits behind one f16 scale; an element is scale * code, one product in float. Exact for f32, f16, bf16.
 inline void decode_row(dtype type, const std::byte* row, std::size_t n, float* out) noexcept {
   BLOCKATTN_EXPECTS(n % block_elements(type) == 0);
   switch (type) {
@@ -33,10 +33,11 @@ inline void decode_row(dtype type, const std::byte* row, std::size_t n, float* o
         f16 stored;
         std::memcpy(&stored, row, 2);
         const float scale = widen(stored);
-        for (std::size_t k = 0; k < 32; ++k) out[i + k] = scale * static_cast<float>(static_cast<std::int8_t>(row[2 + k]));
+        for (std::size_t k = 0; k < 32; ++k)
+          out[i + k] = scale * static_cast<float>(static_cast<std::int8_t>(row[2 + k]));
       }
       break;
-    default: BLOCKATTN_EXPECTS(!"a type that holds weights"); break;
+    default: BLOCKATTN_EXPECTS(false && "a type that holds weights"); break;
   }
 }
 

@@ -43,7 +43,7 @@ struct rope_config {
   double extrapolation = 1;         // yarn: 1 blends as published, 0 is linear everywhere
 
   /// Divides the frequency of each pair, if not empty: GGUF's `rope_freqs.weight`. rotary_dim/2 values.
-  std::vector<float> frequency_divisors;
+  std::vector<float> frequency_divisors = {};
 
   friend bool operator==(const rope_config&, const rope_config&) = default;
 };

@@ -22,7 +22,7 @@ class llama<Kernels, Allocator>::binder {
     const model_config& c = model_.config_;
     const std::size_t queries = std::size_t{c.heads} * c.head_dim, keys = std::size_t{c.kv_heads} * c.head_dim;
     model_.layers_.resize(c.layers);
-    total_ = c.layers * (9 + (c.qkv_bias ? 3 : 0) + (c.qk_norm ? 2 : 0)) + (c.tied_embeddings ? 2 : 3);
+    total_ = c.layers * (9 + (c.qkv_bias ? 3u : 0u) + (c.qk_norm ? 2u : 0u)) + (c.tied_embeddings ? 2u : 3u);
 
     if (auto r = matrix({{"model.embed_tokens.weight", c.vocab}}, c.dim, model_.embedding_); !r) return r;
     for (std::size_t l = 0; l < c.layers; ++l) {

@@ -27,8 +27,8 @@ struct model_config {
   bool tied_embeddings = false;  // the output head is the embedding matrix
   bool qkv_bias = false;         // Qwen2
   bool qk_norm = false;          // Qwen3: RMSNorm over each head of q and k, before rotation
-  rope_config rope;
-  std::vector<std::uint32_t> windows;  // sliding window of each layer, 0 for none; empty: no layer has one
+  rope_config rope = {};
+  std::vector<std::uint32_t> windows = {};  // sliding window of each layer, 0 for none; empty: no layer has one
 
   /// The window of a layer: a key `distance` positions back is visible iff `distance < window`.
   [[nodiscard]] std::int64_t window(std::size_t layer) const noexcept {
