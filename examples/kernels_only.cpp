@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The kernels alone, on arrays of your own: no model, no session, no store. Checked against loops in double.
+#include <blockattn/core/memory.hpp>
 #include <blockattn/kernel/native.hpp>
 
 #include <cmath>
@@ -52,7 +53,6 @@ int main() {
   ba::aligned_buffer<> work(ba::project_scratch(w, ba::compute_type::f32, asked));
   ba::project(workers, w, ba::compute_type::f32, out.data(), d, asked, y.data(), passage, work.bytes());
   // endregion: body
-
   double worst = 0;
   for (std::size_t r = 0; r < asked; ++r) {
     std::vector<double> o(d), weight(passage);

@@ -23,7 +23,7 @@ struct some_pool {
     while (threads.size() < n) threads.emplace_back([this](std::stop_token stop) { work(stop); });
   }
   void submit(std::function<void()> job) {
-    const std::lockguard guard(lock);
+    const std::lock_guard guard(lock);
     jobs.push(std::move(job));
     wake.notify_one();
   }
@@ -53,7 +53,7 @@ struct pool_executor {
       for (std::size_t i = next++; i < n; i = next++) task(worker, i);
     };
     const std::size_t helpers = std::min(pool->threads.size(), n);
-    std::latch done(static_cast<std::ptrdiff_t>(helpers));
+    std::latch done{std::ptrdiff_t(helpers)};
     for (std::size_t w = 1; w <= helpers; ++w) pool->submit([&, w] { claim(w), done.count_down(); });
     claim(0);
     done.wait();
@@ -67,7 +67,6 @@ int main() {
                                 .vocab = 258, .rope = {.rotary_dim = 16}};
   const auto model = ba::llama<>::bind(ba::random_weights(config)).value();
   const std::vector<ba::token> prompt(100, 7);
-
   some_pool pool(3);
   ba::session with_pool(model, pool_executor{&pool});
   ba::session alone(model);
@@ -75,6 +74,6 @@ int main() {
   with_pool.prefill(a, prompt).value();
   alone.prefill(b, prompt).value();
   const bool same = std::ranges::equal(a.logits(), b.logits());
-  std::cout << "4 workers and 1 worker give " << (same ? "the same logits\n" : "DIFFERENT logits\n");
+  std::cout << "4 workers and 1 worker give " << (same ? "the same" : "DIFFERENT") << " logits\n";
   return same ? 0 : 1;
 }

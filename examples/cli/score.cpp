@@ -65,7 +65,7 @@ result<json> score(const options& o) {
     for (std::size_t i = 0; i < samples->size(); ++i) {
       const auto one = judge(*all, store, (*samples)[i], o);
       if (!one) return ba::fail(one.error().code, o.dataset, ", sample ", i + 1, ": ", one.error().message);
-      right += one->right ? 1 : 0;
+      right += one->right ? 1u : 0u;
       nll += one->nll;
       tokens += one->tokens;
       bar(i + 1, samples->size());

@@ -42,9 +42,13 @@ inline std::size_t count_tokens(const token_lists& lists) {
 template <class Store>
 ba::result<timing> time_block(session& chat, Store& store, ba::context& at, const token_lists& blocks,
                               std::span<const ba::token> question, ba::token& first) {
-  const stopwatch all;
   timing t;
-  const auto before = store.counters();
+  // Asked before the clock starts: which lists the store has.
+  const auto outcomes = store.explain(std::span<const std::vector<ba::token>>(blocks), chat.realm());
+  for (std::size_t i = 0; i < blocks.size(); ++i)
+    if (outcomes[i].outcome == ba::block_outcome::hit) t.tokens_reused += blocks[i].size();
+  t.tokens_computed = question.size() + count_tokens(blocks) - t.tokens_reused;
+  const stopwatch all;
   const auto handles = store.find_or_encode(std::span<const std::vector<ba::token>>(blocks), chat);
   if (!handles) return handles.error();
   t.encode_ms = all.milliseconds();
@@ -52,12 +56,6 @@ ba::result<timing> time_block(session& chat, Store& store, ba::context& at, cons
   if (auto done = chat.prefill(at, question); !done) return done.error();
   first = ba::greedy{}(at.logits());
   t.ttft_ms = all.milliseconds();
-  const std::size_t total = count_tokens(blocks);
-  // Lists that hit cost nothing; the store counts lists, so tokens are counted here when all or none hit.
-  const auto after = store.counters();
-  const bool all_hit = after.misses == before.misses;
-  t.tokens_reused = all_hit ? total : 0;
-  t.tokens_computed = question.size() + total - t.tokens_reused;
   return t;
 }
 

@@ -43,7 +43,6 @@ TEST_CASE("cli: a wrong call exits with 2 before anything is read") {
       {"inspect", m, "--rope-scaling", "dynamic"},
       {"inspect", m, "--rope-scaling", "yarn", "--rope-factor", "4"},
       {"inspect", m, "--rope-scaling", "llama3", "--rope-factor", "8"},
-      {"inspect", m, "--json=perhaps"},
       {"tokenize", "--model", m},
       {"tokenize", "--text", "a"},
       {"tokenize", "--model", m, "--text", "a", "--file", "b"},

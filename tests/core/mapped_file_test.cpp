@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <blockattn/core/mapped_file.hpp>
 #include <cstring>
+#include <fstream>
 #include <type_traits>
 
 #include "../support/temporary_file.hpp"
@@ -54,6 +55,34 @@ TEST_CASE("mapped_file: what is dropped can be read again") {
   }
   ba::mapped_file().drop(0, 1);
 }
+
+#if defined(__linux__)
+TEST_CASE("mapped_file: dropped pages leave the process") {
+  // Pages of files that are mapped and resident, from the kernel's own count (the third number of statm).
+  const auto resident_file_pages = [] {
+    std::ifstream statm("/proc/self/statm");
+    std::size_t all = 0, resident = 0, of_files = 0;
+    statm >> all >> resident >> of_files;
+    REQUIRE(statm.good());
+    return of_files;
+  };
+  constexpr std::size_t pages = 4096, page = 4096;
+  const blockattn_test::temporary_file path(pattern(pages * page));
+  const auto file = ba::mapped_file::open(path.path()).value();
+  unsigned sum = 0;
+  const auto touch = [&] {
+    for (std::size_t i = 0; i < file.size(); i += page) sum += std::to_integer<unsigned>(file.bytes()[i]);
+  };
+  touch();
+  const std::size_t before = resident_file_pages();
+  REQUIRE(before >= pages);
+  file.drop(0, file.size());
+  CHECK(resident_file_pages() <= before - pages + 64);
+  const unsigned once = sum;
+  touch();
+  CHECK(sum == 2 * once);
+}
+#endif
 
 TEST_CASE("mapped_file: is moved, not copied") {
   CHECK_FALSE(std::is_copy_constructible_v<ba::mapped_file>);

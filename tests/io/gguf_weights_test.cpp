@@ -186,6 +186,7 @@ TEST_CASE("gguf weights: rope scaling") {
 
   w = small_gguf();
   w.floats("rope_freqs.weight", {2}, {1.0f, 8.0f});
+  w.floats("blk.0.attn_rot_embd.weight", {2}, {1.0f, 8.0f});
   CHECK(config_of(w).rope.frequency_divisors == std::vector<float>{1.0f, 8.0f});
 }
 
@@ -267,7 +268,7 @@ TEST_CASE("gguf weights: what cannot be computed is refused, by name") {
   for (const char* name :
        {"blk.2.attn_q.weight", "blk.00.attn_q.weight", "blk.0.attn_q_norm.weight", "blk.0.attn_output.bias", "blk.x",
         "blk.0.", "blk.", "blk.0", "blk.99999999999999999999.attn_q.weight", "blk.-1.attn_q.weight", "output.bias",
-        "position_embd.weight", "blk.0.ffn_gate_inp.weight", "blk.0.attn_k.bias"})
+        "position_embd.weight", "blk.0.ffn_gate_inp.weight", "blk.0.attn_k.bias", "blk.0.rope_freqs.weight"})
     refuses(small_gguf().floats(name, {8}, std::vector<float>(8)), errc::unsupported,
             std::string("tensor ") + name + ": expected the tensors of a llama of 2 layers");
   refuses(small_gguf().tensor("blk.1.ffn_up.weight", {32, 3}, 2, byte_vector(54)), errc::unsupported,

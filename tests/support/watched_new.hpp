@@ -24,13 +24,24 @@ inline void* watched_allocate(std::size_t bytes) {
 
 }  // namespace blockattn_test
 
-void* operator new(std::size_t bytes) { return blockattn_test::watched_allocate(bytes); }
-void* operator new[](std::size_t bytes) { return blockattn_test::watched_allocate(bytes); }
-void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept { return std::malloc(bytes == 0 ? 1 : bytes); }
-void* operator new[](std::size_t bytes, const std::nothrow_t&) noexcept { return std::malloc(bytes == 0 ? 1 : bytes); }
-void operator delete(void* p) noexcept { std::free(p); }
-void operator delete[](void* p) noexcept { std::free(p); }
-void operator delete(void* p, std::size_t) noexcept { std::free(p); }
-void operator delete[](void* p, std::size_t) noexcept { std::free(p); }
-void operator delete(void* p, const std::nothrow_t&) noexcept { std::free(p); }
-void operator delete[](void* p, const std::nothrow_t&) noexcept { std::free(p); }
+// Inlined, gcc takes the malloc and free in them for a mismatch with new and delete.
+#if defined(__GNUC__)
+#define BLOCKATTN_TEST_APART __attribute__((noinline))
+#else
+#define BLOCKATTN_TEST_APART
+#endif
+
+BLOCKATTN_TEST_APART void* operator new(std::size_t bytes) { return blockattn_test::watched_allocate(bytes); }
+BLOCKATTN_TEST_APART void* operator new[](std::size_t bytes) { return blockattn_test::watched_allocate(bytes); }
+BLOCKATTN_TEST_APART void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
+  return std::malloc(bytes == 0 ? 1 : bytes);
+}
+BLOCKATTN_TEST_APART void* operator new[](std::size_t bytes, const std::nothrow_t&) noexcept {
+  return std::malloc(bytes == 0 ? 1 : bytes);
+}
+BLOCKATTN_TEST_APART void operator delete(void* p) noexcept { std::free(p); }
+BLOCKATTN_TEST_APART void operator delete[](void* p) noexcept { std::free(p); }
+BLOCKATTN_TEST_APART void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+BLOCKATTN_TEST_APART void operator delete[](void* p, std::size_t) noexcept { std::free(p); }
+BLOCKATTN_TEST_APART void operator delete(void* p, const std::nothrow_t&) noexcept { std::free(p); }
+BLOCKATTN_TEST_APART void operator delete[](void* p, const std::nothrow_t&) noexcept { std::free(p); }

@@ -97,7 +97,7 @@ inline result<void> read_gguf_scaling(const gguf_hyperparameters& h, std::uint32
   auto factor = h.number("rope.scaling.factor", 0);
   if (!factor) return std::move(factor).error();
   if (!h.has("rope.scaling.factor")) {
-    factor = h.number("rope.scale_linear", 0);  // the name before 2023-11
+    factor = h.number("rope.scale_linear", 0);  // the name in old files
     if (!factor) return std::move(factor).error();
   }
   // A factor without a type is linear; 0 is how writers say that there is none.

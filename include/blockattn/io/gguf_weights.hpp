@@ -124,8 +124,8 @@ class gguf_weights {
     const auto tensors = file_.tensors();
     for (std::size_t i = 0; i < tensors.size(); ++i) {
       const gguf_tensor& tensor = tensors[i];
-      // The divisors are in the configuration by now; some files repeat them for each layer.
-      if (tensor.name.ends_with("rope_freqs.weight") || tensor.name.ends_with(".attn_rot_embd.weight")) continue;
+      // The divisors are in the configuration by now; the other is a table that no program reads.
+      if (tensor.name == "rope_freqs.weight" || tensor.name.ends_with(".attn_rot_embd.weight")) continue;
       std::string name = detail::canonical_name(tensor.name, config_);
       // A tensor that is not understood means a computation that is not done.
       if (name.empty())

@@ -37,17 +37,6 @@ inline namespace BLOCKATTN_ISA {
 
 namespace isa_detail {
 
-// Asks for the lines of part `i` of `parts` of [from, from + bytes). Reading past the end of an allocation is harmless.
-inline void prefetch_part(const void* from, std::size_t bytes, std::size_t i, std::size_t parts) noexcept {
-#if defined(__GNUC__)
-  const auto* p = static_cast<const char*>(from);
-  const std::size_t share = round_up(ceil_div(bytes, parts), alignment);
-  for (std::size_t at = i * share; at < std::min((i + 1) * share, bytes); at += alignment) __builtin_prefetch(p + at);
-#else
-  (void)from, (void)bytes, (void)i, (void)parts;
-#endif
-}
-
 // The rows of one task, and the keys and values that they meet.
 template <element Panel>
 class task_rows {
@@ -184,14 +173,13 @@ class task_rows {
     const std::size_t keys = std::min(step_keys, segment.tokens - at);
     const std::int64_t start = segment.start + static_cast<std::int64_t>(at);
     choose_key_tiles(start, keys);
-    const std::size_t key_tile = kv.key_tile(), value_tile = kv.value_tile();
-    const Panel* key_panel = reinterpret_cast<const Panel*>(segment.keys + task_.kv_head * segment.key_stride) +
-                             at / panel_width * key_tile;
-    const Panel* value_panel = reinterpret_cast<const Panel*>(segment.values + task_.kv_head * segment.value_stride) +
-                               at / panel_width * value_tile;
-    score(key_panel, key_tile, value_panel, value_tile);
+    score(reinterpret_cast<const Panel*>(segment.keys + task_.kv_head * segment.key_stride) +
+              at / panel_width * kv.key_tile(),
+          kv.key_tile());
     weigh_scores(start, keys);
-    add_values(value_panel, value_tile);
+    add_values(reinterpret_cast<const Panel*>(segment.values + task_.kv_head * segment.value_stride) +
+                   at / panel_width * kv.value_tile(),
+               kv.value_tile());
   }
 
   // Register tiles compute only the tiles of sixteen keys from the first to the last that their rows see.
@@ -211,12 +199,10 @@ class task_rows {
   // s = q' K^T. Key tiles are the outer loop: each is read once from memory and then from the nearest cache.
   // The operands of a tile are built in place from scalars. A copy of a struct that was written a moment ago would wait
   // for those writes (store forwarding works for equal widths only), which cost 8 % of the whole.
-  void score(const Panel* keys, std::size_t key_tile, const Panel* values, std::size_t value_tile) const noexcept {
+  void score(const Panel* keys, std::size_t key_tile) const noexcept {
     const std::size_t groups = tile_groups(tiles_.size(0));
     for (std::size_t g = first_; g < last_; g += groups) {
       for (std::size_t t = 0; t < tiles_.count; ++t) {
-        prefetch_part(keys + (g + groups) * key_tile, groups * key_tile * sizeof(Panel), t, tiles_.count);
-        prefetch_part(values + g * value_tile, groups * value_tile * sizeof(Panel), t, tiles_.count);
         const std::size_t from = std::max(g, w_.tiles[t].first), to = std::min(g + groups, w_.tiles[t].last);
         if (from >= to) continue;
         const std::size_t r = tiles_.begin(t);

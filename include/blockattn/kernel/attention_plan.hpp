@@ -38,7 +38,7 @@ inline constexpr std::size_t few_tokens = 4;
 }
 /// Tokens of the largest task: rows, scores and sums of a task stay in a level-2 cache.
 [[nodiscard]] constexpr std::size_t task_tokens(const attention_shape& shape) noexcept {
-  const std::size_t rows = shape.head_dim <= 128 ? 96 : 48;
+  const std::size_t rows = shape.head_dim <= 128 ? 144 : 72;
   return std::max<std::size_t>(rows / group_of(shape), 1);
 }
 

@@ -36,9 +36,9 @@ struct projection_plan {
   std::size_t task_panels, column_groups, panels;
 
   projection_plan(const packed_matrix& w, std::size_t n) noexcept : rows(n), steps(ceil_div(w.cols, lane)) {
-    // A single tile reads its rows once per panel group: interleaving them would not pay. An odd row is copied, so that
-    // its last step does not read behind it.
-    direct = std::is_same_v<Row, float> && n <= tile_rows && w.cols % lane == 0;
+    // Tiles of few rows read several panels at once, which keeps memory busy without prefetching. An odd row is copied,
+    // so that its last step does not read behind it.
+    direct = std::is_same_v<Row, float> && n <= 4 && tile_groups(n) >= 2 && w.cols % lane == 0;
     row_groups = std::max<std::size_t>(1, ceil_div(n, most_rows));
     group_rows = round_up(ceil_div(n, row_groups), tile_rows);
     row_groups = std::max<std::size_t>(1, ceil_div(n, std::max<std::size_t>(1, group_rows)));

@@ -40,7 +40,7 @@ struct tile_operands {
   float* out = nullptr;
   std::size_t out_stride = 0;
   bool accumulate = false;       // start from what `out` holds instead of zero
-  const void* next = nullptr;    // what is read after this product, if known: as many bytes as the panel of one tile
+  const void* next = nullptr;    // the panel of the product after this one, if known: it is prefetched
 };
 
 /// Rows of the largest register tile. Accumulators take about three quarters of the register file; the rest holds the
@@ -173,8 +173,9 @@ inline void multiply(std::size_t rows, std::size_t groups, const tile_operands<P
   if (rows == 0) return;
   const row_tiles tiles(rows);
   const std::size_t widest = tile_groups(tiles.size(0));
-  const std::size_t panel_step = widest * panel_width * 4;  // bytes of all groups of a tile in one step
-  const std::size_t next_step = ceil_div(panel_step, tiles.count);
+  // Row tiles share the prefetching of the next panels: each takes a part of one group.
+  const std::size_t sharers = ceil_div(tiles.count, widest);
+  const std::size_t next_step = ceil_div(panel_width * 4, sharers);
   for (std::size_t g = 0; g < groups; g += widest) {
     tile_operands<Panel, Row> part = o;
     part.panel += g * o.group_stride;
@@ -182,7 +183,9 @@ inline void multiply(std::size_t rows, std::size_t groups, const tile_operands<P
     for (std::size_t t = 0; t < tiles.count; ++t) {
       part.rows = o.rows + tiles.begin(t) * o.row_stride;
       part.out = o.out + tiles.begin(t) * o.out_stride + g * panel_width;
-      part.next = reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(next) + t * o.steps * next_step);
+      part.next = reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(next) +
+                                                t % widest * o.group_stride * sizeof(Panel) +
+                                                t / widest * o.steps * next_step);
       multiply_tile<Order>(tiles.size(t), std::min(widest, groups - g), part, next == nullptr ? 0 : next_step);
     }
   }
