@@ -77,7 +77,7 @@ TEST_CASE("cli: answer lists the preamble, the passages and the final block") {
   // One token a byte, and no begin token: the paper's template has none. "- Title: Maren\nMaren keeps the ferry.\n"
   CHECK(o["blocks"][1]["tokens"] == 9 + 5 + 1 + 22 + 1);
   const json plain = with({"--template", "plain"});
-  CHECK(plain["blocks"][0]["tokens"] == 1 + 42);  // the begin token, and the preamble with its empty line
+  CHECK(plain["blocks"][0]["tokens"] == 1 + 40);  // the begin token, and the preamble with its empty line
   CHECK(plain["blocks"][1]["tokens"] == 5 + 1 + 22 + 2);
 
   // All modes on the same tokens.

@@ -44,6 +44,8 @@
 namespace blockattn::inline v0 {
 
 inline constexpr std::uint32_t block_file_version = 1;
+/// What fills the token ids up to a multiple of 16; no token is called that.
+inline constexpr token block_file_padding = -1;
 
 namespace detail {
 
@@ -144,7 +146,7 @@ inline bool write_all(int descriptor, const void* data, std::size_t n) noexcept 
   if (block.tokens().empty())
     return fail(errc::invalid_argument, file.string(), ": expected a block of at least one token, found none");
   std::vector<token> ids(block.tokens().begin(), block.tokens().end());
-  ids.resize(round_up(ids.size(), 16), -1);
+  ids.resize(round_up(ids.size(), 16), block_file_padding);
   const std::string header =
       block_file_header(realm, block, isa, detail::xxh3(std::as_bytes(std::span<const token>(ids))));
   // Two writers never share a temporary file: the process, the thread's stack and the time are in its name.
@@ -273,6 +275,12 @@ inline result<whole_block> read_whole_block(std::span<const std::byte> bytes) {
   out.ids = out.payload + payload_bytes;
   if (hex64(xxh3({out.ids, data_bytes - payload_bytes})) != out.field("xxh3_tokens"))
     return bad("tensor tokens: the bytes are damaged");
+  for (std::size_t i = 0; i < round_up(out.tokens, 16); ++i) {
+    token id = 0;  // copied, since nothing says that these bytes are aligned
+    std::memcpy(&id, out.ids + i * sizeof id, sizeof id);
+    if ((id == block_file_padding) != (i >= out.tokens))
+      return bad("tensor tokens: expected ", out.tokens, " ids and then padding, found ", id, " at ", i);
+  }
   const std::string layers = out.field("xxh3_layers");
   if (layers.size() != std::size_t{16} * out.shape.layers)
     return bad("xxh3_layers: expected one checksum for each layer");

@@ -47,8 +47,10 @@ struct tile_operands {
 /// panel of the step and one broadcast.
 #if defined(__AVX512F__)
 inline constexpr std::size_t tile_rows = 12;  // x 2 groups = 24 of 32 registers
-#elif defined(__FMA__) || defined(__aarch64__)
-inline constexpr std::size_t tile_rows = 6;  // x 1 group = 12 of 16 (AVX2), 24 of 32 (NEON)
+#elif defined(__FMA__)
+inline constexpr std::size_t tile_rows = 6;  // x 1 group = 12 of 16
+#elif defined(__aarch64__)
+inline constexpr std::size_t tile_rows = 5;  // x 1 group = 20 of 32; with 6, g++ loads the rows early and spills
 #elif defined(__AVX__)
 inline constexpr std::size_t tile_rows = 4;  // a product and a sum need a register between them
 #else

@@ -72,6 +72,8 @@ template <int N>
 BLOCKATTN_INLINE native_i32 shift_left(native_i32 x) noexcept {
 #if defined(__AVX512F__)
   return _mm512_maskz_slli_epi32(static_cast<__mmask16>(-1), x, N);
+#elif defined(__aarch64__)
+  return vshlq_n_s32(x, N);  // xsimd's is a call
 #else
   return x << N;
 #endif

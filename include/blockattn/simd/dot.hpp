@@ -20,14 +20,30 @@ template <class Panel, class Row>
 struct dot_step;
 
 namespace isa_detail {
-// acc[r][c] += row r's float times b[c].
-template <std::size_t Rows, std::size_t Cols>
+// acc[r][c] += row r's float times sixteen lanes of panel c, of which `part(c, i)` loads native register i. Tall tiles
+// hold the panels of the step and broadcast row after row; flat ones hold the broadcasts of all rows and take the panels
+// register by register. Either way the register file suffices.
+template <std::size_t Rows, std::size_t Cols, class Part>
 BLOCKATTN_INLINE void multiply(f32x16 (&acc)[Rows][Cols], const float* row, std::size_t row_stride,
-                               const f32x16 (&b)[Cols]) noexcept {
-  unroll<Rows>([&](auto r) BLOCKATTN_LAMBDA_INLINE {
-    const f32x16 a = broadcast(row[r * row_stride]);
-    unroll<Cols>([&](auto c) BLOCKATTN_LAMBDA_INLINE { acc[r][c] = fma(a, b[c], acc[r][c]); });
-  });
+                               Part&& part) noexcept {
+  constexpr std::size_t parts = f32x16::registers;
+  if constexpr (Rows > Cols * parts) {
+    f32x16 b[Cols];
+    unroll<Cols * parts>([&](auto i) BLOCKATTN_LAMBDA_INLINE { b[i / parts].r[i % parts] = part(i / parts, i % parts); });
+    unroll<Rows>([&](auto r) BLOCKATTN_LAMBDA_INLINE {
+      const f32x16 a = broadcast(row[r * row_stride]);
+      unroll<Cols>([&](auto c) BLOCKATTN_LAMBDA_INLINE { acc[r][c] = fma(a, b[c], acc[r][c]); });
+    });
+  } else {
+    native_f32 a[Rows];
+    unroll<Rows>([&](auto r) BLOCKATTN_LAMBDA_INLINE { a[r] = native_f32(row[r * row_stride]); });
+    unroll<Cols * parts>([&](auto i) BLOCKATTN_LAMBDA_INLINE {
+      const native_f32 b = part(i / parts, i % parts);
+      unroll<Rows>([&](auto r) BLOCKATTN_LAMBDA_INLINE {
+        acc[r][i / parts].r[i % parts] = fused(a[r], b, acc[r][i / parts].r[i % parts]);
+      });
+    });
+  }
 }
 }  // namespace isa_detail
 
@@ -37,52 +53,34 @@ struct dot_step<float, float> {
   template <std::size_t Rows, std::size_t Cols>
   static BLOCKATTN_INLINE void apply(f32x16 (&acc)[Rows][Cols], const float* row, std::size_t row_stride,
                                      const float* panel, std::size_t panel_stride) noexcept {
-    f32x16 b[Cols];
-    unroll<Cols>([&](auto c) BLOCKATTN_LAMBDA_INLINE { b[c] = load(panel + c * panel_stride); });
-    isa_detail::multiply<Rows, Cols>(acc, row, row_stride, b);
+    isa_detail::multiply<Rows, Cols>(acc, row, row_stride, [&](std::size_t c, std::size_t i) BLOCKATTN_LAMBDA_INLINE {
+      return native_f32::load_unaligned(panel + c * panel_stride + i * native_f32::size);
+    });
   }
 };
 
 namespace isa_detail {
-// Register i of sixteen lanes of bf16 pairs, one of each pair widened: the lower ones, which are first in memory, or the
-// upper ones.
-BLOCKATTN_INLINE native_i32 load_pairs(const bf16* pairs, std::size_t i) noexcept {
-  return native_i32::load_unaligned(reinterpret_cast<const std::int32_t*>(pairs) + i * native_i32::size);
-}
+// Native register i of sixteen lanes of bf16 pairs, one of each pair widened: the lower ones, which are first in memory,
+// or the upper ones.
 template <bool Upper>
-BLOCKATTN_INLINE native_f32 widen_half(native_i32 pairs) noexcept {
+BLOCKATTN_INLINE native_f32 load_half(const bf16* pairs, std::size_t i) noexcept {
+  const auto raw = native_i32::load_unaligned(reinterpret_cast<const std::int32_t*>(pairs) + i * native_i32::size);
   if constexpr (!Upper) {
-    return as_f32(shift_left<16>(pairs));
+    return as_f32(shift_left<16>(raw));
   } else if constexpr (vector_registers == 32) {
-    return as_f32(pairs & native_i32(static_cast<std::int32_t>(0xffff0000u)));
+    return as_f32(raw & native_i32(static_cast<std::int32_t>(0xffff0000u)));
   } else {
     // Two shifts instead of a mask: with sixteen registers the mask would push an accumulator to the stack.
-    return as_f32(shift_left<16>(shift_right<16>(pairs)));
+    return as_f32(shift_left<16>(shift_right<16>(raw)));
   }
 }
 
-// acc += rows times one half of the pairs. Tall tiles hold the panel of the step and broadcast row after row; flat ones
-// hold the broadcasts of all rows and take the panel register by register. Either way the register file suffices.
-template <bool Upper, std::size_t Rows, std::size_t Cols>
-BLOCKATTN_INLINE void multiply_half(f32x16 (&acc)[Rows][Cols], const float* row, std::size_t row_stride,
-                                    const bf16* panel, std::size_t panel_stride) noexcept {
-  constexpr std::size_t parts = f32x16::registers;
-  if constexpr (Rows > Cols * parts) {
-    f32x16 b[Cols];
-    unroll<Cols * parts>([&](auto i) BLOCKATTN_LAMBDA_INLINE {
-      b[i / parts].r[i % parts] = widen_half<Upper>(load_pairs(panel + i / parts * panel_stride, i % parts));
-    });
-    multiply<Rows, Cols>(acc, row, row_stride, b);
-  } else {
-    native_f32 a[Rows];
-    unroll<Rows>([&](auto r) BLOCKATTN_LAMBDA_INLINE { a[r] = native_f32(row[r * row_stride]); });
-    unroll<Cols * parts>([&](auto i) BLOCKATTN_LAMBDA_INLINE {
-      const native_f32 b = widen_half<Upper>(load_pairs(panel + i / parts * panel_stride, i % parts));
-      unroll<Rows>([&](auto r) BLOCKATTN_LAMBDA_INLINE {
-        acc[r][i / parts].r[i % parts] = fused(a[r], b, acc[r][i / parts].r[i % parts]);
-      });
-    });
-  }
+// Keeps the compiler from moving loads of the upper halves up among the lower ones, which costs accumulators their
+// registers: all of sixteen are in use on x86, and g++ hoists the scalars of all rows on ARM.
+BLOCKATTN_INLINE void between_halves() noexcept {
+#if defined(__GNUC__) && !defined(__AVX512F__)
+  asm volatile("" ::: "memory");
+#endif
 }
 }  // namespace isa_detail
 
@@ -93,8 +91,13 @@ struct dot_step<bf16, float> {
   template <std::size_t Rows, std::size_t Cols>
   static BLOCKATTN_INLINE void apply(f32x16 (&acc)[Rows][Cols], const float* row, std::size_t row_stride,
                                      const bf16* panel, std::size_t panel_stride) noexcept {
-    isa_detail::multiply_half<false, Rows, Cols>(acc, row, row_stride, panel, panel_stride);
-    isa_detail::multiply_half<true, Rows, Cols>(acc, row + 1, row_stride, panel, panel_stride);
+    isa_detail::multiply<Rows, Cols>(acc, row, row_stride, [&](std::size_t c, std::size_t i) BLOCKATTN_LAMBDA_INLINE {
+      return isa_detail::load_half<false>(panel + c * panel_stride, i);
+    });
+    isa_detail::between_halves();
+    isa_detail::multiply<Rows, Cols>(acc, row + 1, row_stride, [&](std::size_t c, std::size_t i) BLOCKATTN_LAMBDA_INLINE {
+      return isa_detail::load_half<true>(panel + c * panel_stride, i);
+    });
   }
 };
 
