@@ -307,7 +307,9 @@ TEST_CASE("block_file: headers that lie are refused before anything is sized by 
   field("tokens", "6", "tensor tokens: expected 6 ids and then padding, found -1 at 5");
   field("tokens", "4", "tensor tokens: expected 4 ids and then padding, found ");
   field("layers", "1", "bytes of data, found");
-  field("head_dim", "7", "tensor layers.0.keys: expected another shape");
+  field("head_dim", "7", "bytes of data, found");
+  refused([](json& h) { h["__metadata__"]["layers"] = "1", h["__metadata__"]["kv_heads"] = "2"; },
+          "expected 3 tensors, found 5");
   refused([](json& h) { h["layers.0.keys"]["data_offsets"][0] = 64; }, "tensor layers.0.keys");
   refused([](json& h) { h["layers.1.values"]["data_offsets"][1] = std::uint64_t{1} << 62; }, "tensor layers.1.values");
   refused([](json& h) { h["layers.0.keys"]["dtype"] = "F16"; }, "tensor layers.0.keys");
@@ -341,9 +343,10 @@ TEST_CASE("block_file: foreign files and false lengths") {
   CHECK(contains(refusal({}), "expected a header, found 0 bytes"));
   CHECK(contains(refusal(file_bytes(7)), "expected a header, found 7 bytes"));
   CHECK(contains(refusal(file_bytes(4096)), "padded to 64, found 0"));
-  for (const std::uint64_t length : {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{1} << 40, (std::uint64_t{1} << 40) - 8,
-                                     ~std::uint64_t{0}, ~std::uint64_t{0} - 7, ~std::uint64_t{0} - 8,
-                                     std::uint64_t{w.bytes.size()}, std::uint64_t{w.bytes.size() - 7}}) {
+  for (const std::uint64_t length :
+       {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{1} << 40, (std::uint64_t{1} << 40) - 8, ~std::uint64_t{0},
+        ~std::uint64_t{0} - 7, ~std::uint64_t{0} - 8, std::uint64_t{w.bytes.size()},
+        std::uint64_t{w.bytes.size() - 7}}) {
     file_bytes bytes = w.bytes;
     std::memcpy(bytes.data(), &length, 8);
     INFO(length);
