@@ -38,6 +38,20 @@ TEST_CASE("aligned_buffer: is aligned for any size and any allocator") {
   CHECK(none.bytes().empty());
 }
 
+TEST_CASE("aligned_buffer: lives in a container whose allocator passes itself on") {
+  using bytes = std::pmr::polymorphic_allocator<std::byte>;
+  std::pmr::monotonic_buffer_resource resource;
+  ba::arena<bytes> scratch{bytes(&resource)};
+  for (int round = 0; round < 2; ++round) {
+    scratch.reset();
+    CHECK(scratch.take<float>(100).size() == 100);
+    CHECK(scratch.take<float>(1000).size() == 1000);
+  }
+  std::pmr::vector<ba::aligned_buffer<bytes>> buffers(&resource);
+  for (std::size_t n = 1; n < 10; ++n) buffers.emplace_back(n, bytes(&resource));
+  CHECK(buffers.back().size() == 9);
+}
+
 TEST_CASE("aligned_buffer: owns exactly one allocation, through moves") {
   allocation_counter counter;
   const counting_allocator<std::byte> allocator(counter);
