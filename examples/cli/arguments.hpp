@@ -59,8 +59,8 @@ std::vector<T> parse_list(const std::string& option, std::string_view text) {
     const auto used = static_cast<std::size_t>(end - text.data());
     const bool ends = used == text.size() || text[used] == ',' || space.find(text[used]) != std::string_view::npos;
     if (code != std::errc() || !ends)
-      throw CLI::ValidationError(option, "expected numbers with commas between them, found \"" +
-                                             std::string(text.substr(0, 32)) + "\"");
+      throw CLI::ValidationError(
+          option, "expected numbers with commas between them, found \"" + std::string(text.substr(0, 32)) + "\"");
     out.push_back(value);
     text.remove_prefix(used);
     skip_space();

@@ -47,11 +47,11 @@ result<json> bench(const options& o) {
   const ba::dtype format = o.format == "f32" ? ba::dtype::f32 : ba::dtype::bf16;
   progress loading("packing weights");
   const auto weights = ba::random_weights(*config, format);
-  const auto bound = model::bind(weights, {.compute = o.common.compute == "f32" ? ba::compute_type::f32
-                                                                                 : ba::compute_type::automatic,
-                                           .workers = ba::executor_ref(pool),
-                                           .fingerprint = ba::hash128{1, 1},
-                                           .progress = [&](std::size_t d, std::size_t t) { loading(d, t); }});
+  const auto bound =
+      model::bind(weights, {.compute = o.common.compute == "f32" ? ba::compute_type::f32 : ba::compute_type::automatic,
+                            .workers = ba::executor_ref(pool),
+                            .fingerprint = ba::hash128{1, 1},
+                            .progress = [&](std::size_t d, std::size_t t) { loading(d, t); }});
   if (!bound) return bound.error();
   session chat(*bound, pool, {.kv = stored.type});
 
@@ -70,7 +70,9 @@ result<json> bench(const options& o) {
 
   progress running("measuring");
   const std::size_t steps = o.repeats + 2;
-  const auto question = [&](std::size_t i) { return numbered_tokens(o.question_tokens, (2u << 20) + i, config->vocab); };
+  const auto question = [&](std::size_t i) {
+    return numbered_tokens(o.question_tokens, (2u << 20) + i, config->vocab);
+  };
   const auto cold = time_block(chat, store, at, blocks, question(0), first);
   if (!cold) return cold.error();
   running(1, steps);
@@ -117,7 +119,8 @@ result<json> bench(const options& o) {
                 o.format.c_str(), ba::isa_name(), pool.concurrency(), blocks.size(), o.block_tokens, o.question_tokens);
     std::printf("  time to first token   full %.1f ms   cold %.1f ms   warm %.1f ms (%.2f %% below full)\n",
                 full->ttft_ms, cold->ttft_ms, warm_ms, 100.0 * (1.0 - warm_ms / full->ttft_ms));
-    std::printf("  one block edited      %.1f ms   (lookup and placing alone %.2f ms)\n", edit->ttft_ms, median(placing));
+    std::printf("  one block edited      %.1f ms   (lookup and placing alone %.2f ms)\n", edit->ttft_ms,
+                median(placing));
     std::printf("  encode %.1f tok/s   decode %.1f tok/s\n", 1000.0 * static_cast<double>(total) / cold->encode_ms,
                 median(decode));
   }
@@ -139,7 +142,8 @@ result<json> paper(const options& o) {
                        {"exact", {{"full", exact.full}, {"block", exact.block}, {"reduction", exact.reduction()}}}});
   }
   if (!o.common.json) {
-    std::printf("The paper's count (table 3, Llama-3.1-8B, a question of 50 tokens):\n%s\n", flops::paper_table(c).c_str());
+    std::printf("The paper's count (table 3, Llama-3.1-8B, a question of 50 tokens):\n%s\n",
+                flops::paper_table(c).c_str());
     std::printf("With attention counted:\n%s", flops::exact_table(c).c_str());
   }
   return json{{"columns", columns}};

@@ -35,9 +35,10 @@ result<json> demo(const options& o) {
   session chat(*bound, pool);
   const bool people = !o.common.json;
   if (people) {
-    std::printf("A model of the shape of SmolLM2-135M with random weights: its text would be noise, so only what it\n"
-                "computes and how long that takes is shown. %s, %zu workers, keys and values in bf16.\n\n",
-                ba::isa_name(), pool.concurrency());
+    std::printf(
+        "A model of the shape of SmolLM2-135M with random weights: its text would be noise, so only what it\n"
+        "computes and how long that takes is shown. %s, %zu workers, keys and values in bf16.\n\n",
+        ba::isa_name(), pool.concurrency());
   }
 
   const char* const questions[] = {"Who does Tomas Reed owe a coin each week?", "What rings when the market opens?",
@@ -78,8 +79,7 @@ result<json> demo(const options& o) {
     const std::vector<float> before(at.logits().begin(), at.logits().end());
     const auto warm = run_block("block, from the store (warm)", questions[q], blocks);
     if (!warm) return warm.error();
-    if (q == 0)
-      same_bits = std::memcmp(before.data(), at.logits().data(), before.size() * sizeof(float)) == 0;
+    if (q == 0) same_bits = std::memcmp(before.data(), at.logits().data(), before.size() * sizeof(float)) == 0;
     ba::token first = 0;
     const auto full = time_full(chat, whole, blocks, final_ids, first);
     if (!full) return full.error();
@@ -88,7 +88,8 @@ result<json> demo(const options& o) {
   }
   // One passage changes, and all are laid out in another order: one block is encoded.
   auto edited = blocks;
-  edited[2] = bytes_as_tokens("The Lowgate ferry\nThe ferry sank last winter. A rope is stretched where it crossed.\n\n");
+  edited[2] =
+      bytes_as_tokens("The Lowgate ferry\nThe ferry sank last winter. A rope is stretched where it crossed.\n\n");
   std::reverse(edited.begin() + 1, edited.end());
   if (people) std::printf("One passage rewritten, all in reverse order:\n");
   const auto before = store.counters();

@@ -68,7 +68,8 @@ result<json> generate(const options& o) {
     if (!words) return words.error();
     ids = (*words)->encode(o.prompt, {.bos = (*words)->add_bos()});
     if (ids.empty())
-      return ba::fail(ba::errc::invalid_argument, "prompt: expected text, as this model has no begin token, found none");
+      return ba::fail(ba::errc::invalid_argument,
+                      "prompt: expected text, as this model has no begin token, found none");
   }
   const auto blocks = cut(ids, o);
   auto sampler = make_sampler(o);

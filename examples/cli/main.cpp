@@ -82,8 +82,7 @@ int failed(std::string_view reason, int code) {
 int finish(cli::command run, const cli::options& o) {
   const auto outcome = run(o);
   if (!outcome) return failed(outcome.error().message, 1);
-  if (o.common.json)
-    cli::print(outcome->dump(-1, ' ', false, cli::json::error_handler_t::replace) + "\n");
+  if (o.common.json) cli::print(outcome->dump(-1, ' ', false, cli::json::error_handler_t::replace) + "\n");
   // A full disk or a closed pipe: an answer that nobody got is not a success.
   if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) return failed("standard output: cannot write", 1);
   return 0;

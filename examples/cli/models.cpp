@@ -56,8 +56,8 @@ ba::result<kind> kind_of(const fs::path& file) {
   constexpr const char* way_out = "; convert it with llama.cpp's convert_hf_to_gguf.py";
   std::error_code code;
   if (fs::is_directory(file, code))
-    return ba::fail(ba::errc::unsupported, file.string(), ": expected a GGUF file or a llama2.c .bin file, found a folder",
-                    way_out);
+    return ba::fail(ba::errc::unsupported, file.string(),
+                    ": expected a GGUF file or a llama2.c .bin file, found a folder", way_out);
   const auto source = ba::mapped_file::open(file);
   if (!source) return source.error();
   const auto bytes = source->bytes();

@@ -109,8 +109,8 @@ TEST_CASE("cli: answer from odd passages and questions") {
   const temporary_folder folder;
   const std::string m = folder.file("tiny.gguf", tiny_gguf().build());
   const auto ask = [&](const std::string& passages, const std::string& question, const std::string& form = "paper") {
-    const json o = run_json({"answer", "--model", m, "--passages", folder.file("p.jsonl", passages), "--question", question,
-                             "--max-tokens", "2", "--template", form});
+    const json o = run_json({"answer", "--model", m, "--passages", folder.file("p.jsonl", passages), "--question",
+                             question, "--max-tokens", "2", "--template", form});
     check_blocks(o);
     return o;
   };
@@ -199,8 +199,8 @@ TEST_CASE("cli: cold and restored blocks give the same bits") {
   for (const char* kv : {"f32", "bf16"}) {
     for (const char* position : {"query_side", "key_side"}) {
       const std::string store = folder / (std::string(kv) + position);
-      const arguments call{"logits", "--model", m, "--ids", "5,6,7,8,9,10,11,12", "--blocks", "3,4,1",
-                           "--kv", kv, "--position", position};
+      const arguments call{"logits", "--model",    m,       "--ids", "5,6,7,8,9,10,11,12", "--blocks", "3,4,1", "--kv",
+                           kv,       "--position", position};
       arguments stored = call;
       stored.insert(stored.end(), {"--store", store});
       const json without = run_json(call), cold = run_json(stored), warm = run_json(stored);
@@ -238,7 +238,8 @@ TEST_CASE("cli: score counts right answers and their likelihood") {
   };
   const json none = score("");
   CHECK((none["n"] == 0 && none["accuracy"] == 0.0 && none["nll"] == 0.0));
-  const std::string wrong = "{\"passages\":[{\"text\":\"x\"}],\"question\":\"q\",\"answers\":[\"no model says this\"]}\n";
+  const std::string wrong =
+      "{\"passages\":[{\"text\":\"x\"}],\"question\":\"q\",\"answers\":[\"no model says this\"]}\n";
   const std::string right = "{\"passages\":[{\"text\":\"x\"}],\"question\":\"q\",\"answers\":[\"no such\", \"The\"]}\n";
   const json one = score(wrong);
   CHECK((one["n"] == 1 && one["accuracy"] == 0.0));

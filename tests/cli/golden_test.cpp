@@ -47,11 +47,12 @@ TEST_CASE("cli: llama2.c's tokens, text and logits") {
     // Greedy tokens go on from the prompt.
     const json o = run_json({"generate", "--model", model, "--ids", joined(prompt), "--kv", "f32", "--compute", "f32",
                              "--max-tokens", std::to_string(fed.size() - prompt.size())});
-    CHECK(o["ids"].get<std::vector<int>>() == std::vector<int>(fed.begin() + static_cast<std::ptrdiff_t>(prompt.size()), fed.end()));
+    CHECK(o["ids"].get<std::vector<int>>() ==
+          std::vector<int>(fed.begin() + static_cast<std::ptrdiff_t>(prompt.size()), fed.end()));
     CHECK(o["finish"] == "length");
     // The prompt as text has the same ids.
-    const json text = run_json({"generate", "--model", model, "--prompt", golden["prompt"].get<std::string>(),
-                                "--max-tokens", "1"});
+    const json text =
+        run_json({"generate", "--model", model, "--prompt", golden["prompt"].get<std::string>(), "--max-tokens", "1"});
     CHECK(text["prompt_ids"].get<std::vector<int>>() == prompt);
     const json all = run_json({"logits", "--model", model, "--ids", joined(fed), "--all", "--compute", "f32"});
     CHECK(all["logits"].size() == fed.size());
@@ -95,8 +96,8 @@ TEST_CASE("cli: block attention against llama.cpp") {
     const auto file = [&](const std::string& mode) { return read_floats(stem.string() + "." + mode + "_logits.f32"); };
     const std::string model = (data / "models" / v.model).string();
     const auto logits = [&](const arguments& more) {
-      const arguments call{"logits", "--model", model, "--ids", joined(c.all()), "--blocks", joined(c.lengths()),
-                           "--all", "--compute", "f32"};
+      const arguments call{"logits",   "--model",           model,   "--ids",     joined(c.all()),
+                           "--blocks", joined(c.lengths()), "--all", "--compute", "f32"};
       return rows_of(run_json(with(with(call, v.options), more)));
     };
     INFO(v.folder << "/" << v.name);
@@ -121,10 +122,10 @@ TEST_CASE("cli: block attention against llama.cpp") {
 
     for (const std::string mode : {"full", "block"}) {
       const auto expected = c.json[mode == "full" ? "full_greedy" : "block_abs_greedy"].get<std::vector<int>>();
-      const json o = run_json(with({"generate", "--model", model, "--ids", joined(c.all()), "--blocks",
-                                    joined(c.lengths()), "--mode", mode, "--kv", "f32", "--compute", "f32",
-                                    "--max-tokens", std::to_string(expected.size())},
-                                   v.options));
+      const json o = run_json(
+          with({"generate", "--model", model, "--ids", joined(c.all()), "--blocks", joined(c.lengths()), "--mode", mode,
+                "--kv", "f32", "--compute", "f32", "--max-tokens", std::to_string(expected.size())},
+               v.options));
       CHECK(o["ids"].get<std::vector<int>>() == expected);
     }
   }
@@ -150,7 +151,8 @@ TEST_CASE("cli: files that are sound but not supported") {
   BLOCKATTN_REQUIRE_CLI();
   BLOCKATTN_REQUIRE_DATA(data);
   // Q5_0 is among its formats.
-  CHECK(check_refused({"inspect", (data / "models/stories260K-Q4_K.gguf").string()}, 1).find("Q5_0") != std::string::npos);
+  CHECK(check_refused({"inspect", (data / "models/stories260K-Q4_K.gguf").string()}, 1).find("Q5_0") !=
+        std::string::npos);
   // A vocabulary without a model has words and nothing else.
   const std::string words = (data / "tokenizers/ggml-vocab-llama-spm.gguf").string();
   check_refused({"inspect", words}, 1);

@@ -118,8 +118,8 @@ std::string joined(const Numbers& numbers) {
 }  // namespace blockattn_test
 
 /// First statement of a test that runs the program: says so if there is none.
-#define BLOCKATTN_REQUIRE_CLI()                                          \
-  if (blockattn_test::cli_path().empty()) {                              \
+#define BLOCKATTN_REQUIRE_CLI()                                            \
+  if (blockattn_test::cli_path().empty()) {                                \
     WARN("skipped: BLOCKATTN_CLI does not name the program to be tested"); \
-    return;                                                              \
+    return;                                                                \
   }

@@ -73,8 +73,9 @@ TEST_CASE("score: the likelihood of a token") {
 TEST_CASE("score: lines of a dataset") {
   const blockattn_test::temporary_folder folder;
   const auto read = [&](const std::string& text) { return cli::read_samples(folder.file("d.jsonl", text)); };
-  const auto good = read("{\"passages\":[{\"title\":\"t\",\"text\":\"x\\ny\"},{\"text\":\"\"}],\"question\":\"q\","
-                         "\"answers\":[\"a\",\"b\"],\"more\":1}\r\n\n");
+  const auto good = read(
+      "{\"passages\":[{\"title\":\"t\",\"text\":\"x\\ny\"},{\"text\":\"\"}],\"question\":\"q\","
+      "\"answers\":[\"a\",\"b\"],\"more\":1}\r\n\n");
   REQUIRE(good);
   REQUIRE(good->size() == 1);
   CHECK(good->front().passages.size() == 2);
@@ -83,14 +84,13 @@ TEST_CASE("score: lines of a dataset") {
   CHECK(good->front().answers == std::vector<std::string>{"a", "b"});
   CHECK(read("")->empty());
   const std::string ok = "{\"passages\":[],\"question\":\"q\",\"answers\":[\"a\"]}\n";
-  for (const std::string bad : {"{", "[]", "{\"passages\":{},\"question\":\"q\",\"answers\":[\"a\"]}",
-                                "{\"passages\":[],\"answers\":[\"a\"]}", "{\"passages\":[],\"question\":\"q\"}",
-                                "{\"passages\":[],\"question\":\"q\",\"answers\":[]}",
-                                "{\"passages\":[],\"question\":\"q\",\"answers\":[1]}",
-                                "{\"passages\":[],\"question\":2,\"answers\":[\"a\"]}",
-                                "{\"passages\":[\"text\"],\"question\":\"q\",\"answers\":[\"a\"]}",
-                                "{\"passages\":[{\"title\":\"t\"}],\"question\":\"q\",\"answers\":[\"a\"]}",
-                                "{\"passages\":[{\"text\":\"\xFF\"}],\"question\":\"q\",\"answers\":[\"a\"]}"}) {
+  for (const std::string bad :
+       {"{", "[]", "{\"passages\":{},\"question\":\"q\",\"answers\":[\"a\"]}", "{\"passages\":[],\"answers\":[\"a\"]}",
+        "{\"passages\":[],\"question\":\"q\"}", "{\"passages\":[],\"question\":\"q\",\"answers\":[]}",
+        "{\"passages\":[],\"question\":\"q\",\"answers\":[1]}", "{\"passages\":[],\"question\":2,\"answers\":[\"a\"]}",
+        "{\"passages\":[\"text\"],\"question\":\"q\",\"answers\":[\"a\"]}",
+        "{\"passages\":[{\"title\":\"t\"}],\"question\":\"q\",\"answers\":[\"a\"]}",
+        "{\"passages\":[{\"text\":\"\xFF\"}],\"question\":\"q\",\"answers\":[\"a\"]}"}) {
     const auto result = read(ok + bad + "\n");
     INFO(bad);
     REQUIRE_FALSE(result);

@@ -191,11 +191,12 @@ TEST_CASE("cli: inspect says what a file holds, with words or without") {
   for (const std::string& model : names) {
     const finished f = run({"inspect", model, "--json"});
     const json o = f.object();
-    const std::vector<std::string> keys{"architecture", "layers", "dim",     "heads",        "kv_heads",
-                                        "head_dim",     "ffn",    "vocab",   "context_length", "rope",
-                                        "formats",      "weight_bytes", "kv_bytes_per_token", "isa", "fingerprint"};
+    const std::vector<std::string> keys{
+        "architecture",   "layers", "dim",     "heads",        "kv_heads",           "head_dim", "ffn",        "vocab",
+        "context_length", "rope",   "formats", "weight_bytes", "kv_bytes_per_token", "isa",      "fingerprint"};
     CHECK(keys_of(f.out) == keys);
-    CHECK((o["architecture"] == "llama" && o["layers"] == 2 && o["dim"] == 16 && o["heads"] == 4 && o["kv_heads"] == 2));
+    CHECK(
+        (o["architecture"] == "llama" && o["layers"] == 2 && o["dim"] == 16 && o["heads"] == 4 && o["kv_heads"] == 2));
     CHECK((o["head_dim"] == 4 && o["ffn"] == 24 && o["vocab"] == 260 && o["context_length"] == 64));
     CHECK((o["rope"]["theta"] == 10000.0 && o["rope"]["rotary_dim"] == 4 && o["rope"]["layout"] == "interleaved"));
     CHECK(o["formats"] == json{{"F32", 20}});
@@ -210,11 +211,11 @@ TEST_CASE("cli: inspect says what a file holds, with words or without") {
   const std::string other = folder.file("other.gguf", tiny_gguf(true, 2).build());
   CHECK(run_json({"inspect", other})["fingerprint"] != fingerprint);
   CHECK(run_json({"inspect", names[0], "--kv", "f32"})["kv_bytes_per_token"] == 2 * 2 * (4 + 16) * 4);
-  const json turned = run_json({"inspect", names[0], "--rope-scaling", "linear", "--rope-factor", "4", "--rope-theta",
-                                "5e5"})["rope"];
+  const json turned =
+      run_json({"inspect", names[0], "--rope-scaling", "linear", "--rope-factor", "4", "--rope-theta", "5e5"})["rope"];
   CHECK((turned["scaling"] == "linear" && turned["factor"] == 4.0 && turned["theta"] == 5e5));
-  const json yarn = run_json({"inspect", names[0], "--rope-scaling", "yarn", "--rope-factor", "4",
-                              "--rope-original-context", "256"})["rope"];
+  const json yarn = run_json(
+      {"inspect", names[0], "--rope-scaling", "yarn", "--rope-factor", "4", "--rope-original-context", "256"})["rope"];
   CHECK((yarn["scaling"] == "yarn" && yarn["original_context"] == 256.0));
 
   const std::string llama2c = folder.file("small.bin", llama2c_file({.version = 1, .tied = false}));
@@ -229,8 +230,9 @@ TEST_CASE("cli: options stand in any order after the command") {
   const temporary_folder folder;
   const std::string m = folder.file("tiny.gguf", tiny_gguf().build());
   const json first = run_json({"generate", "--model", m, "--ids", "1,70,71", "--max-tokens", "5", "--threads", "1"});
-  for (const arguments& call : {arguments{"generate", "--threads", "1", "--max-tokens=5", "--ids", "1,70,71", "--model", m},
-                                {"generate", "--ids", "1 70 71", "--threads=1", m, "--max-tokens", "005"}}) {
+  for (const arguments& call :
+       {arguments{"generate", "--threads", "1", "--max-tokens=5", "--ids", "1,70,71", "--model", m},
+        {"generate", "--ids", "1 70 71", "--threads=1", m, "--max-tokens", "005"}}) {
     const json again = run_json(call);
     CHECK(again["ids"] == first["ids"]);
     CHECK(again["prompt_ids"] == json({1, 70, 71}));
@@ -245,7 +247,8 @@ TEST_CASE("cli: text to ids and back") {
   const json o = run_json({"tokenize", "--model", m, "--text", "Hi!"});
   CHECK(o["ids"] == json({id('H'), id('i'), id('!')}));
   CHECK(o["pieces"] == json({"<0x48>", "<0x69>", "<0x21>"}));
-  CHECK(keys_of(run({"tokenize", "--model", m, "--text", "a", "--json"}).out) == std::vector<std::string>{"ids", "pieces"});
+  CHECK(keys_of(run({"tokenize", "--model", m, "--text", "a", "--json"}).out) ==
+        std::vector<std::string>{"ids", "pieces"});
   // The begin token only if it is asked for, and other special tokens never.
   CHECK(run_json({"tokenize", "--model", m, "--text", "Hi", "--bos"})["ids"] == json({1, id('H'), id('i')}));
   CHECK(run_json({"tokenize", "--model", m, "--text", "<s>"})["ids"] == json({id('<'), id('s'), id('>')}));
@@ -256,7 +259,8 @@ TEST_CASE("cli: text to ids and back") {
   // Any bytes: the output stays JSON, which is UTF-8.
   const std::string bytes = std::string("a\xFF\xC3") + "\n\t\xE2\x82";
   const std::string file = folder.file("bytes.txt", bytes);
-  for (const arguments& call : {arguments{"tokenize", "--model", m, "--text", bytes}, {"tokenize", "--model", m, "--file", file}}) {
+  for (const arguments& call :
+       {arguments{"tokenize", "--model", m, "--text", bytes}, {"tokenize", "--model", m, "--file", file}}) {
     const json any = run_json(call);
     CHECK(any["ids"].size() == bytes.size());
     const json text = run_json({"detokenize", "--model", m, "--ids", joined(any["ids"].get<std::vector<int>>())});
@@ -291,8 +295,8 @@ TEST_CASE("cli: generate says what it read, what it wrote and why it ended") {
   gguf_writer stops = tiny_gguf();
   const std::size_t best = o["ids"].empty() ? 2 : o["ids"][0].get<std::size_t>();
   stops.u32("tokenizer.ggml.eos_token_id", static_cast<std::uint32_t>(best));
-  const json stopped =
-      run_json({"generate", "--model", folder.file("stops.gguf", stops.build()), "--prompt", "Hi", "--max-tokens", "6"});
+  const json stopped = run_json(
+      {"generate", "--model", folder.file("stops.gguf", stops.build()), "--prompt", "Hi", "--max-tokens", "6"});
   CHECK((stopped["ids"] == json::array() && stopped["text"] == "" && stopped["finish"] == "stop"));
 
   // The same seed gives the same tokens; temperature 0 does not look at it.
@@ -314,7 +318,8 @@ TEST_CASE("cli: generate says what it read, what it wrote and why it ended") {
   const json silent = run_json({"generate", "--model", mute, "--ids", "76,109", "--max-tokens", "4"});
   CHECK((silent["ids"].size() == 4 && silent["text"] == "" && silent["finish"] == "length"));
   // For people: the text alone.
-  CHECK(run({"generate", "--model", m, "--prompt", "Hi", "--max-tokens", "6"}).out == o["text"].get<std::string>() + "\n");
+  CHECK(run({"generate", "--model", m, "--prompt", "Hi", "--max-tokens", "6"}).out ==
+        o["text"].get<std::string>() + "\n");
 }
 
 TEST_CASE("cli: logits are the floats themselves, one row or a row for each id") {
@@ -358,8 +363,10 @@ TEST_CASE("cli: logits are the floats themselves, one row or a row for each id")
   const json twice = run_json({"logits", "--model", m, "--ids", "5,6,5,6,7", "--blocks", "2,2,1"});
   CHECK((twice["blocks"][0]["hit"] == "miss" && twice["blocks"][1]["hit"] == "memory"));
   // float is the default here, and says more than bf16.
-  CHECK(last["logits"] == run_json({"logits", "--model", m, "--ids", ids, "--blocks", "3,4,3", "--kv", "f32"})["logits"]);
-  CHECK(last["logits"] != run_json({"logits", "--model", m, "--ids", ids, "--blocks", "3,4,3", "--kv", "bf16"})["logits"]);
+  CHECK(last["logits"] ==
+        run_json({"logits", "--model", m, "--ids", ids, "--blocks", "3,4,3", "--kv", "f32"})["logits"]);
+  CHECK(last["logits"] !=
+        run_json({"logits", "--model", m, "--ids", ids, "--blocks", "3,4,3", "--kv", "bf16"})["logits"]);
   // Any number of workers gives the same bits.
   for (const char* threads : {"1", "2", "5"})
     CHECK(run_json({"logits", "--model", m, "--ids", ids, "--blocks", "3,4,3", "--threads", threads}) == last);
@@ -372,8 +379,8 @@ TEST_CASE("cli: a model that computes no numbers is an error, not null") {
   w.floats("output_norm.weight", {16}, std::vector<float>(16, std::nanf("")));
   const std::string model = folder.file("nan.gguf", w.build());
   CHECK(contains(check_refused({"logits", "--model", model, "--ids", "1,2", "--json"}, 1), "expected a finite number"));
-  const std::string dataset = folder.file(
-      "d.jsonl", std::string("{\"passages\":[],\"question\":\"q\",\"answers\":[\"a\"]}\n"));
+  const std::string dataset =
+      folder.file("d.jsonl", std::string("{\"passages\":[],\"question\":\"q\",\"answers\":[\"a\"]}\n"));
   CHECK(contains(check_refused({"score", "--model", model, "--dataset", dataset, "--json"}, 1), "finite"));
   const json ids = run_json({"generate", "--model", model, "--ids", "1,2", "--max-tokens", "3"})["ids"];
   CHECK(ids.size() <= 3);  // it must end, whatever it says

@@ -140,7 +140,8 @@ inline bool write_all(int descriptor, const void* data, std::size_t n) noexcept 
 }
 
 /// Writes a block. `isa` names the instruction set whose bits it holds. Errors: `invalid_argument` for a block without
-/// tokens, of which there is nothing to keep; `io`, with what the system said; then no file of this name has appeared. Safe against other writers of the same file: the last one wins.
+/// tokens, of which there is nothing to keep; `io`, with what the system said; then no file of this name has appeared.
+/// Safe against other writers of the same file: the last one wins.
 [[nodiscard]] inline result<void> write_block_file(const std::filesystem::path& file, const block_realm& realm,
                                                    const kv_block& block, std::string_view isa) {
   if (block.tokens().empty())
@@ -334,8 +335,8 @@ inline failure naming(const std::filesystem::path& file, const failure& e) {
   if (std::memcmp(whole->ids, ids.data(), ids.size_bytes()) != 0)
     return fail(errc::bad_format, file.string(), ": tensor tokens: expected other ids: two lists share a key");
 
-  kv_block::parts parts{.charge = {}, .key = key, .shape = shape, .payload = {}, .tokens = {},
-                        .token_count = ids.size(), .encode_ns = 0};
+  kv_block::parts parts{
+      .charge = {}, .key = key, .shape = shape, .payload = {}, .tokens = {}, .token_count = ids.size(), .encode_ns = 0};
   const std::string ns = whole->field("encode_ns");
   std::from_chars(ns.data(), ns.data() + ns.size(), parts.encode_ns);
   const std::byte* payload = whole->payload;

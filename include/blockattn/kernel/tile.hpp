@@ -62,8 +62,9 @@ inline constexpr std::size_t tile_rows = 2;
 /// bandwidth when one row is multiplied.
 [[nodiscard]] constexpr std::size_t tile_groups(std::size_t rows) noexcept {
   constexpr std::size_t chains = tile_rows * (f32x16::registers == 1 ? 2 : 1);
+  constexpr std::size_t most = f32x16::registers == 4 ? 3 : 4;
   const std::size_t groups = chains / rows;
-  return groups == 0 ? 1 : groups > 4 ? 4 : groups;
+  return groups == 0 ? 1 : groups > most ? most : groups;
 }
 
 /// `rows` rows cut into tiles of nearly equal height: none is left over that would run at a fraction of the speed.

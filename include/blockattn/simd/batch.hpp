@@ -93,6 +93,14 @@ BLOCKATTN_INLINE native_i32 shift_right(native_i32 x) noexcept {
 #endif
 }
 
+// The value, of which the optimiser knows nothing.
+BLOCKATTN_INLINE native_f32 opaque(native_f32 x) noexcept {
+#if defined(__SSE2__) && defined(__GNUC__)
+  asm("" : "+x"(x.data));
+#endif
+  return x;
+}
+
 // x * y + z with one rounding where the ISA has it, spelled out so that no compiler flag decides.
 BLOCKATTN_INLINE native_f32 fused(native_f32 x, native_f32 y, native_f32 z) noexcept {
 #if defined(__AVX512F__)
@@ -102,7 +110,9 @@ BLOCKATTN_INLINE native_f32 fused(native_f32 x, native_f32 y, native_f32 z) noex
 #elif defined(__aarch64__)
   return vfmaq_f32(z, x, y);
 #else
-  return x * y + z;
+  // A product and a sum, each opaque: under -ffast-math the compiler would regroup the terms of a chain, another way in
+  // every tile.
+  return opaque(opaque(x * y) + z);
 #endif
 }
 }  // namespace isa_detail
