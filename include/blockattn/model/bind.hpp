@@ -84,15 +84,9 @@ class llama<Kernels, Allocator>::binder {
     if (info->rows != rows || info->cols != cols)
       return fail(errc::shape_mismatch, "tensor ", name, ": expected ", rows, " x ", cols, ", found ", info->rows, " x ",
                   info->cols);
-    switch (info->type) {
-      case dtype::f32:
-      case dtype::f16:
-      case dtype::bf16:
-      case dtype::q8_0: break;
-      default:
-        return fail(errc::unsupported, "tensor ", name, ": expected f32, f16, bf16 or q8_0, found ",
-                    to_string(info->type));
-    }
+    if (!is_weight_type(info->type))
+      return fail(errc::unsupported, "tensor ", name, ": expected f32, f16, bf16 or a quantised type, found ",
+                  to_string(info->type));
     if (cols % block_elements(info->type) != 0)
       return fail(errc::shape_mismatch, "tensor ", name, ": expected rows of a multiple of ",
                   block_elements(info->type), " elements for ", to_string(info->type), ", found ", cols);
