@@ -73,6 +73,9 @@ struct native_kernels {
   static void swiglu(const float* gate, const float* up, std::size_t n, float* y) noexcept {
     blockattn::swiglu(gate, up, n, y);
   }
+  static void geglu(const float* gate, const float* up, std::size_t n, float* y) noexcept {
+    blockattn::geglu(gate, up, n, y);
+  }
 };
 
 static_assert(kernel_set<native_kernels>);

@@ -2,9 +2,10 @@
 /// Rotary position embedding (paper, equations 1 to 3): turn rows to their positions, turn a stored block by one
 /// offset, and back.
 ///
-/// A *turn table* of a position p is `cos[pairs], sin[pairs]` (rope_frequencies::cos_sin). The inverse of a turn is the
-/// turn by -p. The magnitude of YaRN belongs to the first rotation of a query or key only (`scaled_table`), never to a
-/// move: R(d) R(t) k = R(t + d) k holds for the plain rotation.
+/// A *turn table* of a position p is `cos[pairs], sin[pairs]` (rope_frequencies::cos_sin), and the same for the layers
+/// with a window where their frequencies differ. The inverse of a turn is the turn by -p. The magnitude of YaRN belongs
+/// to the first rotation of a query or key only (`scaled_table`), never to a move: R(d) R(t) k = R(t + d) k holds for the
+/// plain rotation.
 #pragma once
 
 #include <span>
@@ -19,15 +20,17 @@ namespace blockattn::inline v0 {
 inline namespace BLOCKATTN_ISA {
 
 /// Floats of one turn table.
-[[nodiscard]] inline std::size_t table_floats(const rope_frequencies& rope) noexcept { return 2 * rope.pairs(); }
+[[nodiscard]] inline std::size_t table_floats(const rope_frequencies& rope) noexcept { return rope.table_floats(); }
 
 /// The table of a position, with the magnitude on both halves: what rotates a fresh query or key.
 inline void scaled_table(const rope_frequencies& rope, std::int64_t position, float* out) noexcept {
   rope.cos_sin(position, out);
-  if (rope.magnitude != 1.0) {
-    const auto m = static_cast<float>(rope.magnitude);
-    for (std::size_t i = 0; i < table_floats(rope); ++i) out[i] *= m;
-  }
+  const auto scale = [](float* from, float* to, double magnitude) {
+    if (magnitude != 1.0)
+      for (const auto m = static_cast<float>(magnitude); from != to; ++from) *from *= m;
+  };
+  scale(out, out + 2 * rope.pairs(), rope.magnitude);
+  scale(out + 2 * rope.pairs(), out + table_floats(rope), rope.local_magnitude);
 }
 
 /// Turns one head in place: `head` is (head_dim); dims from 2 * pairs on do not turn.
