@@ -27,7 +27,7 @@ ba::model_config read(const json& j) {
   return c->model;
 }
 
-void refuses(const std::string& text, ba::errc code, const std::string& says) {
+void refuses_text(const std::string& text, ba::errc code, const std::string& says) {
   largest_allocation = 0;
   const auto c = ba::read_hf_config(text);
   CHECK(largest_allocation.load() <= 32 * text.size() + 100'000);
@@ -41,7 +41,7 @@ void refuses(const std::string& text, ba::errc code, const std::string& says) {
 void refuses(const json& changes, ba::errc code, const std::string& says, const std::string& type = "llama") {
   json j = plain(type);
   j.update(changes);
-  refuses(j.dump(), code, says);
+  refuses_text(j.dump(), code, says);
 }
 json with(json j, const json& changes) {
   j.update(changes);
@@ -212,24 +212,24 @@ TEST_CASE("config.json: Gemma 3, alone and within a multimodal file") {
   CHECK(read(newer).windows.empty());
 
   using ba::errc;
-  refuses(with(j, {{"final_logit_softcapping", 30.0}}).dump(), errc::unsupported, "final_logit_softcapping: expected null");
-  refuses(with(j, {{"use_bidirectional_attention", true}}).dump(), errc::unsupported, "use_bidirectional_attention");
-  refuses(with(j, {{"hidden_activation", "gelu"}}).dump(), errc::unsupported, "expected gelu_pytorch_tanh, found \"gelu\"");
-  refuses(with(j, {{"query_pre_attn_scalar", -1}}).dump(), errc::bad_format, "query_pre_attn_scalar");
-  refuses(with(j, {{"sliding_window", nullptr}}).dump(), errc::bad_format, "sliding_window");
-  refuses(R"({"model_type":"gemma3"})", errc::bad_format, "key text_config: expected an object, found nothing");
+  refuses_text(with(j, {{"final_logit_softcapping", 30.0}}).dump(), errc::unsupported, "final_logit_softcapping: expected null");
+  refuses_text(with(j, {{"use_bidirectional_attention", true}}).dump(), errc::unsupported, "use_bidirectional_attention");
+  refuses_text(with(j, {{"hidden_activation", "gelu"}}).dump(), errc::unsupported, "expected gelu_pytorch_tanh, found \"gelu\"");
+  refuses_text(with(j, {{"query_pre_attn_scalar", -1}}).dump(), errc::bad_format, "query_pre_attn_scalar");
+  refuses_text(with(j, {{"sliding_window", nullptr}}).dump(), errc::bad_format, "sliding_window");
+  refuses_text(R"({"model_type":"gemma3"})", errc::bad_format, "key text_config: expected an object, found nothing");
 }
 
 TEST_CASE("config.json: hostile and foreign files") {
   using ba::errc;
-  refuses(std::string(), errc::bad_format, "expected valid JSON");
-  refuses(std::string("[1]"), errc::bad_format, "expected a JSON object, found array");
-  refuses(std::string("{}"), errc::bad_format, "key model_type: expected text, found nothing");
-  refuses(std::string(900'000, '['), errc::bad_format, "expected JSON of at most 32 levels");
-  refuses(std::string(2'000'000, ' '), errc::bad_format, "expected at most 1048576 bytes of JSON, found 2000000");
+  refuses_text(std::string(), errc::bad_format, "expected valid JSON");
+  refuses_text(std::string("[1]"), errc::bad_format, "expected a JSON object, found array");
+  refuses_text(std::string("{}"), errc::bad_format, "key model_type: expected text, found nothing");
+  refuses_text(std::string(900'000, '['), errc::bad_format, "expected JSON of at most 32 levels");
+  refuses_text(std::string(2'000'000, ' '), errc::bad_format, "expected at most 1048576 bytes of JSON, found 2000000");
   std::string lists = "{\"a\":[[]";
   for (int i = 0; i < 100'000; ++i) lists += ",[]";
-  refuses(lists + "]}", errc::bad_format, "key model_type");
+  refuses_text(lists + "]}", errc::bad_format, "key model_type");
   refuses({{"model_type", "phi3"}}, errc::unsupported, "key model_type: expected llama, mistral, qwen2, qwen3, gemma3");
   refuses({{"quantization_config", {{"bits", 4}}}}, errc::unsupported, "key quantization_config: expected null");
   refuses({{"hidden_act", "relu"}}, errc::unsupported, "key hidden_act: expected silu, found \"relu\"");
