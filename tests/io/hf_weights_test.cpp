@@ -294,6 +294,7 @@ TEST_CASE("names: without a prefix, multimodal, what is passed over and what is 
     safetensors_writer w;
     for (const std::string& name : names_of(config)) {
       const auto info = *weights.source().find(name);
+      if (rename(name).empty()) continue;
       w.floats(rename(name), info.rows == 1 ? std::vector<std::uint64_t>{info.cols} : std::vector<std::uint64_t>{info.rows, info.cols},
                floats_of(weights.source(), name));
     }
@@ -322,7 +323,8 @@ TEST_CASE("names: without a prefix, multimodal, what is passed over and what is 
   }));
 
   const auto refused = [&](auto more, ba::errc code, const std::string& says) {
-    const auto bytes = renamed(same, more);
+    // Room for a last norm of another kind.
+    const auto bytes = renamed([](const std::string& name) { return name == "model.norm.weight" ? "" : name; }, more);
     const auto hf = ba::hf_weights::from_memory(text, bytes);
     REQUIRE_FALSE(hf.has_value());
     INFO(hf.error().message);

@@ -75,7 +75,7 @@ TEST_CASE("safetensors: tensors and metadata, from file, memory and callback") {
   }
   CHECK(ba::safetensors_file::from_memory(safetensors_bytes("{}", {})).value().tensors().empty());
   CHECK(ba::safetensors_file::from_memory(safetensors_bytes("{}      ", {})).has_value());  // writers pad with spaces
-  const auto none = ba::safetensors_file::open(path.path() + ".none");
+  const auto none = ba::safetensors_file::open(path.path().string() + ".none");
   REQUIRE_FALSE(none.has_value());
   CHECK(none.error().code == ba::errc::io);
 }
@@ -136,7 +136,8 @@ TEST_CASE("safetensors: what the format does not have is refused by name") {
         "tensor x: expected a known dtype, found Q9");
   // Depth and length cost nothing.
   CHECK(refused(std::string(3'000'000, '[')) == "header: expected an object, found a list");
-  CHECK(refused("{\"x\":" + std::string(3'000'000, '{')).find("tensor x") != std::string::npos);
+  CHECK(refused("{\"x\":" + std::string(3'000'000, '{')).find("header: expected valid JSON") == 0);
+  CHECK(refused(R"({"x":{"shape":)" + std::string(3'000'000, '[')).find("tensor x: shape: expected") != std::string::npos);
   std::string many = "{";
   for (int i = 0; i < 20'000; ++i)
     many += (i == 0 ? "\"" : ",\"") + std::to_string(i) + R"(":{"dtype":"U8","shape":[],"data_offsets":[0,1]})";
@@ -152,7 +153,7 @@ TEST_CASE("safetensors: every truncation and every damaged byte of a small file 
     CHECK_FALSE(ba::safetensors_file::from_memory(cut).has_value());
   }
   for (std::size_t i = 0; i < whole.size(); ++i) {
-    for (const unsigned char value : {0x00, 0x22, 0x7b, 0xff}) {
+    for (const int value : {0x00, 0x22, 0x7b, 0xff}) {
       byte_vector damaged = whole;
       damaged[i] = static_cast<std::byte>(value);
       const auto file = ba::safetensors_file::from_memory(damaged);
