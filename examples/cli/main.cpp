@@ -22,7 +22,7 @@ constexpr std::uint64_t any = ~std::uint64_t{0};
 
 void add_common(CLI::App& app, cli::common_options& o, bool needs_model) {
   // Without the dashes too, but only where nothing else stands there: `inspect MODEL`, `store ls`.
-  auto* model = app.add_option(needs_model ? "--model,model" : "--model", o.model, "a GGUF or llama2.c .bin file");
+  auto* model = app.add_option(needs_model ? "--model,model" : "--model", o.model, "a Hugging Face folder, a .safetensors, GGUF or llama2.c .bin file");
   if (needs_model) model->required();
   app.add_flag("--json", o.json, "print one JSON object on standard output");
   app.add_option("--tokenizer", o.tokenizer, "a tokenizer file, if the model has none beside it");

@@ -2,6 +2,7 @@
 #include "models.hpp"
 
 #include <blockattn/io/gguf_weights.hpp>
+#include <blockattn/io/hf_weights.hpp>
 #include <blockattn/io/llama2c.hpp>
 #include <blockattn/text/gguf_tokenizer.hpp>
 #include <blockattn/text/llama2c_tokenizer.hpp>
@@ -50,24 +51,22 @@ ba::model_config adjust(ba::model_config c, const common_options& o) {
   return c;
 }
 
-enum class kind { gguf, llama2c };
+enum class kind { gguf, llama2c, hf };
 
 ba::result<kind> kind_of(const fs::path& file) {
-  constexpr const char* way_out = "; convert it with llama.cpp's convert_hf_to_gguf.py";
   std::error_code code;
-  if (fs::is_directory(file, code))
-    return ba::fail(ba::errc::unsupported, file.string(),
-                    ": expected a GGUF file or a llama2.c .bin file, found a folder", way_out);
+  if (fs::is_directory(file, code)) return kind::hf;
   const auto source = ba::mapped_file::open(file);
   if (!source) return source.error();
   const auto bytes = source->bytes();
   if (bytes.size() >= 4 && std::memcmp(bytes.data(), "GGUF", 4) == 0) return kind::gguf;
   const std::string extension = file.extension().string();
   if (extension == ".bin") return kind::llama2c;
+  if (extension == ".safetensors" || file.filename().string().ends_with(".safetensors.index.json")) return kind::hf;
   if (extension == ".gguf")
     return ba::fail(ba::errc::bad_format, file.string(), ": expected the magic \"GGUF\" of a GGUF file");
-  return ba::fail(ba::errc::unsupported, file.string(), ": expected a GGUF file or a llama2.c .bin file",
-                  extension == ".safetensors" ? way_out : "");
+  return ba::fail(ba::errc::unsupported, file.string(),
+                  ": expected a Hugging Face folder, a .safetensors or GGUF file or a llama2.c .bin file");
 }
 
 template <class Source>
@@ -92,6 +91,8 @@ ba::result<ba::tokenizer> read_tokenizer(const fs::path& file, std::size_t piece
   const auto k = kind_of(file);
   if (!k) return k.error();
   if (*k == kind::llama2c) return ba::open_llama2c_tokenizer(file, pieces);
+  if (*k == kind::hf)
+    return ba::fail(ba::errc::unsupported, file.string(), ": expected a GGUF or llama2.c file of words");
   const auto gguf = ba::gguf_file::open(file);
   if (!gguf) return gguf.error();
   return named(file, ba::make_tokenizer(*gguf));
@@ -155,6 +156,13 @@ ba::result<ba::tokenizer> open_tokenizer(const common_options& o) {
     if (!weights) return weights.error();
     return read_tokenizer(o.tokenizer, weights->config().vocab);
   }
+  if (*k == kind::hf) {
+    if (o.tokenizer.empty())
+      return ba::fail(ba::errc::unsupported, o.model, ": expected --tokenizer with the words of this model");
+    const auto weights = ba::hf_weights::open(o.model);
+    if (!weights) return weights.error();
+    return read_tokenizer(o.tokenizer, weights->config().vocab);
+  }
   const auto weights = ba::llama2c_weights::open(o.model);
   if (!weights) return weights.error();
   const std::size_t vocab = weights->config().vocab;
@@ -174,13 +182,22 @@ ba::result<runtime> open_runtime(const common_options& o, ba::dtype default_kv) 
   if (*k == kind::gguf) {
     const auto source = ba::gguf_weights::open(o.model);
     if (!source) return source.error();
-    for (const auto& tensor : source->file().tensors()) ++out.formats[ba::gguf_format_name(tensor.format)];
+    for (const auto& file : source->files())
+      for (const auto& tensor : file.tensors()) ++out.formats[ba::gguf_format_name(tensor.format)];
     auto bound = bind(*source, o, *out.pool);
     if (!bound) return std::move(bound).error();
     out.weights = std::move(*bound);
     // A model without words still computes logits from ids.
     if (o.tokenizer.empty() && source->file().has("tokenizer.ggml.model"))
       out.take_words(named(o.model, ba::make_tokenizer(source->file())));
+  } else if (*k == kind::hf) {
+    const auto source = ba::hf_weights::open(o.model);
+    if (!source) return source.error();
+    for (const auto& file : source->files())
+      for (const auto& tensor : file.tensors()) ++out.formats[tensor.format];
+    auto bound = bind(*source, o, *out.pool);
+    if (!bound) return std::move(bound).error();
+    out.weights = std::move(*bound);
   } else {
     const auto source = ba::llama2c_weights::open(o.model);
     if (!source) return source.error();

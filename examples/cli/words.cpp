@@ -45,6 +45,8 @@ result<json> inspect(const options& o) {
               {"kv_bytes_per_token", rt->chat->shape().payload_bytes(16) / 16},
               {"isa", ba::isa_name()},
               {"fingerprint", rt->weights->fingerprint().hex()}};
+  if (c.local_rope) out["local_rope"] = rope_json(*c.local_rope);
+  if (!c.windows.empty()) out["windows"] = c.windows;
   if (!o.common.json) {
     for (const auto& [key, value] : out.items()) std::printf("%-20s %s\n", key.c_str(), value.dump().c_str());
   }

@@ -130,6 +130,8 @@ TEST_CASE("cli: what cannot be done exits with 1 and says why") {
   std::filesystem::create_directories(folder / "hf");
   folder.file("hf/config.json", std::string("{}"));
   const std::string tensors = folder.file("model.safetensors", std::string(64, ' '));
+  const std::string hf_config =
+      R"({"model_type":"llama","hidden_size":8,"num_hidden_layers":1,"num_attention_heads":2,"intermediate_size":8,"vocab_size":9})";
   const std::string words = folder.file("broken-tokenizer.bin", std::string("abc"));
   const auto says = [](const arguments& call, const std::string& part) {
     const std::string why = check_refused(call, 1);
@@ -138,12 +140,16 @@ TEST_CASE("cli: what cannot be done exits with 1 and says why") {
   };
   says({"inspect", folder / "none.gguf"}, "none.gguf: opening it failed");
   says({"inspect", folder / "no\nsuch\nfile.gguf"}, "no such file.gguf");
-  says({"inspect", folder / "hf"}, "found a folder; convert it");
-  says({"inspect", tensors}, "convert it");
+  says({"inspect", folder / "hf"}, "expected model.safetensors or model.safetensors.index.json in it, found neither");
+  says({"inspect", tensors}, "config.json: opening it failed");
+  folder.file("hf/model.safetensors", std::string(64, ' '));
+  says({"inspect", folder / "hf"}, "hf/config.json: key model_type: expected text, found nothing");
+  folder.file("hf/config.json", hf_config);
+  says({"inspect", folder / "hf"}, "hf/model.safetensors: header: expected at most 56 bytes, found a length of");
   says({"inspect", folder.file("empty.gguf", std::string())}, "expected the magic");
   says({"inspect", folder.file("text.gguf", std::string("GGML what is this"))}, "expected the magic");
   says({"inspect", folder.file("empty.bin", std::string())}, "expected 28 bytes, found 0");
-  says({"inspect", folder.file("text.txt", std::string("hello"))}, "expected a GGUF file or a llama2.c .bin file");
+  says({"inspect", folder.file("text.txt", std::string("hello"))}, "expected a Hugging Face folder, a .safetensors or GGUF file or a llama2.c .bin file");
   says({"inspect", "/dev/null"}, "regular file");
   says({"generate", "--model", model, "--ids", "1", "--kv", "int8"}, "kv: expected f32 or bf16, found int8");
   says({"bench", "--kv", "int8"}, "found int8");

@@ -142,6 +142,15 @@ TEST_CASE("element: types know their names and sizes") {
   CHECK(std::string(ba::to_string(q8_0)) == "q8_0");
   CHECK(ba::block_elements(q8_0) == 32);
   CHECK(ba::block_bytes(q8_0) == 34);
+  // The k-types, whose blocks are 256 elements.
+  CHECK(std::string(ba::to_string(q5_1)) == "q5_1");
+  CHECK(std::string(ba::to_string(q4_k)) == "q4_k");
+  CHECK(ba::block_elements(q6_k) == 256);
+  CHECK(ba::block_bytes(q6_k) == 210);
+  CHECK(ba::is_quantized(q4_0));
+  CHECK_FALSE(ba::is_quantized(f16));
+  CHECK(ba::is_weight_type(f16));
+  CHECK_FALSE(ba::is_weight_type(i8));
   CHECK(ba::block_elements(f32) == 1);
   CHECK(ba::block_bytes(f64) == 8);
   CHECK(ba::block_bytes(u8) == 1);

@@ -72,7 +72,10 @@ struct f16 {
 }
 
 /// The element types of files and buffers. The quantised ones are block formats: see `block_elements`.
-enum class dtype : std::uint8_t { f32, f16, bf16, q8_0, f64, i8, i16, i32, i64, u8, u16, u32, u64 };
+/// Their numbers are hashed into fingerprints: new ones go to the end.
+enum class dtype : std::uint8_t {
+  f32, f16, bf16, q8_0, f64, i8, i16, i32, i64, u8, u16, u32, u64, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k
+};
 
 /// The name of an element type, as in file metadata and JSON: `"bf16"`.
 [[nodiscard]] constexpr std::string_view to_string(dtype type) noexcept {
@@ -90,17 +93,43 @@ enum class dtype : std::uint8_t { f32, f16, bf16, q8_0, f64, i8, i16, i32, i64, 
     case dtype::u16: return "u16";
     case dtype::u32: return "u32";
     case dtype::u64: return "u64";
+    case dtype::q4_0: return "q4_0";
+    case dtype::q4_1: return "q4_1";
+    case dtype::q5_0: return "q5_0";
+    case dtype::q5_1: return "q5_1";
+    case dtype::q4_k: return "q4_k";
+    case dtype::q5_k: return "q5_k";
+    case dtype::q6_k: return "q6_k";
   }
   return "unknown";
 }
 
-/// Elements that are stored together: 1 for plain types, 32 for `q8_0`.
-[[nodiscard]] constexpr std::size_t block_elements(dtype type) noexcept { return type == dtype::q8_0 ? 32 : 1; }
+/// Elements that are stored together: 1 for plain types, 32 for `q8_0` and its narrower kin, 256 for the k-types.
+[[nodiscard]] constexpr std::size_t block_elements(dtype type) noexcept {
+  switch (type) {
+    case dtype::q8_0:
+    case dtype::q4_0:
+    case dtype::q4_1:
+    case dtype::q5_0:
+    case dtype::q5_1: return 32;
+    case dtype::q4_k:
+    case dtype::q5_k:
+    case dtype::q6_k: return 256;
+    default: return 1;
+  }
+}
 
 /// Bytes of one such group.
 [[nodiscard]] constexpr std::size_t block_bytes(dtype type) noexcept {
   switch (type) {
     case dtype::q8_0: return 34;
+    case dtype::q4_0: return 18;
+    case dtype::q4_1: return 20;
+    case dtype::q5_0: return 22;
+    case dtype::q5_1: return 24;
+    case dtype::q4_k: return 144;
+    case dtype::q5_k: return 176;
+    case dtype::q6_k: return 210;
     case dtype::f64:
     case dtype::i64:
     case dtype::u64: return 8;
@@ -115,6 +144,14 @@ enum class dtype : std::uint8_t { f32, f16, bf16, q8_0, f64, i8, i16, i32, i64, 
     case dtype::u8: return 1;
   }
   return 1;
+}
+
+/// Whether elements are small integer codes behind scales that a block shares.
+[[nodiscard]] constexpr bool is_quantized(dtype type) noexcept { return block_elements(type) != 1; }
+
+/// Whether a tensor of weights may have that type.
+[[nodiscard]] constexpr bool is_weight_type(dtype type) noexcept {
+  return type == dtype::f32 || type == dtype::f16 || type == dtype::bf16 || is_quantized(type);
 }
 
 /// What a kernel asks of an element type: exact widening to float, rounding from float, a name in files.

@@ -100,6 +100,7 @@ concept kernel_set =
       { K::rms_norm(x, n, x, 0.0f, y) } noexcept;
       { K::add(y, x, n) } noexcept;
       { K::swiglu(x, x, n, y) } noexcept;
+      { K::geglu(x, x, n, y) } noexcept;
     };
 
 }  // namespace blockattn::inline v0

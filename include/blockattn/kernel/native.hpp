@@ -45,6 +45,7 @@ struct native_kernels {
   static void rms_norm(const float* x, std::size_t n, const float* weight, float epsilon, float* y) noexcept;
   static void add(float* x, const float* y, std::size_t n) noexcept;
   static void swiglu(const float* gate, const float* up, std::size_t n, float* y) noexcept;
+  static void geglu(const float* gate, const float* up, std::size_t n, float* y) noexcept;
 };
 
 static_assert(kernel_set<native_kernels>);

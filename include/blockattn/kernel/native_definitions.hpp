@@ -82,6 +82,9 @@ BLOCKATTN_KERNEL void native_kernels::add(float* x, const float* y, std::size_t 
 BLOCKATTN_KERNEL void native_kernels::swiglu(const float* gate, const float* up, std::size_t n, float* y) noexcept {
   blockattn::swiglu(gate, up, n, y);
 }
+BLOCKATTN_KERNEL void native_kernels::geglu(const float* gate, const float* up, std::size_t n, float* y) noexcept {
+  blockattn::geglu(gate, up, n, y);
+}
 
 }  // namespace BLOCKATTN_ISA
 }  // namespace blockattn::inline v0

@@ -23,7 +23,8 @@ class llama<Kernels, Allocator>::binder {
     const model_config& c = model_.config_;
     const std::size_t queries = std::size_t{c.heads} * c.head_dim, keys = std::size_t{c.kv_heads} * c.head_dim;
     model_.layers_.resize(c.layers);
-    total_ = c.layers * (9 + (c.qkv_bias ? 3u : 0u) + (c.qk_norm ? 2u : 0u)) + (c.tied_embeddings ? 2u : 3u);
+    total_ = c.layers * (9 + (c.qkv_bias ? 3u : 0u) + (c.qk_norm ? 2u : 0u) + (c.post_norms ? 2u : 0u)) +
+             (c.tied_embeddings ? 2u : 3u);
 
     if (auto r = matrix({{"model.embed_tokens.weight", c.vocab}}, c.dim, model_.embedding_); !r) return r;
     for (std::size_t l = 0; l < c.layers; ++l) {
@@ -50,7 +51,12 @@ class llama<Kernels, Allocator>::binder {
         if (auto r = vector({{attention + "k_norm.weight", c.head_dim}}, to.key_norm); !r) return r;
       }
       if (auto r = matrix({{attention + "o_proj.weight", c.dim}}, queries, to.out); !r) return r;
-      if (auto r = vector({{at + "post_attention_layernorm.weight", c.dim}}, to.ffn_norm); !r) return r;
+      const char* const ffn_norm = c.post_norms ? "pre_feedforward_layernorm.weight" : "post_attention_layernorm.weight";
+      if (auto r = vector({{at + ffn_norm, c.dim}}, to.ffn_norm); !r) return r;
+      if (c.post_norms) {
+        if (auto r = vector({{at + "post_attention_layernorm.weight", c.dim}}, to.attention_post_norm); !r) return r;
+        if (auto r = vector({{at + "post_feedforward_layernorm.weight", c.dim}}, to.ffn_post_norm); !r) return r;
+      }
       if (auto r = matrix({{ffn + "gate_proj.weight", c.ffn}, {ffn + "up_proj.weight", c.ffn}}, c.dim, to.gate_up); !r)
         return r;
       if (auto r = matrix({{ffn + "down_proj.weight", c.dim}}, c.ffn, to.down); !r) return r;
@@ -70,6 +76,11 @@ class llama<Kernels, Allocator>::binder {
     hash_.number(c.vocab).number(c.tied_embeddings).number(c.qkv_bias).number(c.qk_norm);
     hash_.number(std::bit_cast<std::uint32_t>(c.norm_epsilon)).number(c.windows.size());
     for (const std::uint32_t w : c.windows) hash_.number(w);
+    // What came later enters only where a model has it: blocks of other models keep their names.
+    if (c.post_norms || c.gate != gate_function::silu || c.embedding_scale != 1 || c.attention_scale != 0) {
+      hash_.text("more").number(c.post_norms).number(static_cast<std::uint64_t>(c.gate));
+      hash_.number(std::bit_cast<std::uint32_t>(c.embedding_scale)).number(std::bit_cast<std::uint32_t>(c.score_scale()));
+    }
   }
 
  private:
@@ -85,15 +96,9 @@ class llama<Kernels, Allocator>::binder {
     if (info->rows != rows || info->cols != cols)
       return fail(errc::shape_mismatch, "tensor ", name, ": expected ", rows, " x ", cols, ", found ", info->rows, " x ",
                   info->cols);
-    switch (info->type) {
-      case dtype::f32:
-      case dtype::f16:
-      case dtype::bf16:
-      case dtype::q8_0: break;
-      default:
-        return fail(errc::unsupported, "tensor ", name, ": expected f32, f16, bf16 or q8_0, found ",
-                    to_string(info->type));
-    }
+    if (!is_weight_type(info->type))
+      return fail(errc::unsupported, "tensor ", name, ": expected f32, f16, bf16 or a quantised type, found ",
+                  to_string(info->type));
     if (cols % block_elements(info->type) != 0)
       return fail(errc::shape_mismatch, "tensor ", name, ": expected rows of a multiple of ",
                   block_elements(info->type), " elements for ", to_string(info->type), ", found ", cols);
@@ -183,7 +188,7 @@ result<llama<Kernels, Allocator>> llama<Kernels, Allocator>::bind(const Source& 
   llama model(allocator);
   model.config_ = config;
   model.compute_ = options.compute;
-  auto frequencies = make_frequencies(config.rope);
+  auto frequencies = make_frequencies(config);
   if (!frequencies) return frequencies.error();
   model.rope_ = std::make_shared<const rope_frequencies>(*std::move(frequencies));
   binder<Source> work(model, source, options, allocator);

@@ -49,7 +49,9 @@ struct forward_pass {
 
 namespace detail {
 /// The keys and values of one layer of a source, as the attention kernel takes them.
-[[nodiscard]] inline kv_segment segment_of(const kv_source& from, const kv_shape& kv, std::size_t layer) noexcept {
+/// `turn_offset`: where the turn table of this kind of layers begins.
+[[nodiscard]] inline kv_segment segment_of(const kv_source& from, const kv_shape& kv, std::size_t layer,
+                                           std::size_t turn_offset) noexcept {
   const std::size_t bytes = kv.element_bytes();
   const std::size_t tile = from.slot / panel_width;
   const std::byte* base = from.payload + layer * kv.layer_bytes(from.room);
@@ -64,7 +66,7 @@ namespace detail {
   to.value_stride = kv.value_panel(from.room) * bytes;
   to.tokens = from.tokens;
   to.start = from.start;
-  to.turn = from.turn;
+  to.turn = from.turn == nullptr ? nullptr : from.turn + turn_offset;
   return to;
 }
 }  // namespace detail

@@ -40,6 +40,10 @@ class session {
     options_.batch_tokens = std::max<std::size_t>(panel_width, round_up(options_.batch_tokens, panel_width));
     realm_.model = model.fingerprint();
     realm_.rope = hash_of(model.config().rope);
+    if (const auto& local = model.config().local_rope) {
+      const hash128 both[] = {realm_.rope, hash_of(*local)};
+      realm_.rope = hasher().bytes(std::as_bytes(std::span(both))).finish();
+    }
     realm_.type = options_.kv;
     realm_.salt = options_.salt;
     // bf16 products give other bits than float ones, so blocks of the two must not mix.
@@ -349,13 +353,14 @@ void session<Model, Executor, Allocator>::turn_keys(basic_context<ContextAllocat
     if (out == nullptr) continue;
     const kv_block& block = *sequence.block(i);
     const std::size_t tokens = block.tokens().size();
-    float table[256];
+    float table[512];  // at most 128 pairs, twice
     rope.cos_sin(sequence.start(i), table);
     const std::size_t panel = kv.key_panel(tokens) * kv.element_bytes();
     executor_ref(workers_).for_each(std::size_t{kv.layers} * kv.kv_heads, [&](std::size_t, std::size_t task) {
       const std::size_t layer = task / kv.kv_heads, head = task % kv.kv_heads;
       const std::byte* const keys = block.layer(layer) + kv.key_offset(head, tokens);
-      kernels::turn_keys(kv, keys, tokens, table, rope.pairs(), rope.layout, out + task * panel);
+      const float* const turn = table + rope.table_offset(model_->config().is_local(layer));
+      kernels::turn_keys(kv, keys, tokens, turn, rope.pairs(), rope.layout, out + task * panel);
     });
     sequence.set_materialised(i);
   }
