@@ -175,7 +175,7 @@ inline failure naming(const std::filesystem::path& file, const failure& e) {
 
 /// Writes a block. `isa` names the instruction set whose bits it holds. Errors: as `block_file_image::of`; `io`, with
 /// what the system said; then no file of this name has appeared. Safe against other writers of the same file: the last
-/// one wins.
+/// one wins. (A folder with a budget is written by directory_storage alone.)
 [[nodiscard]] inline result<void> write_block_file(const std::filesystem::path& file, const block_realm& realm,
                                                    const kv_block& block, std::string_view isa) {
   const auto image = block_file_image::of(realm, block, isa);
@@ -184,7 +184,12 @@ inline failure naming(const std::filesystem::path& file, const failure& e) {
   const std::filesystem::path temporary = detail::temporary_beside(file);
   auto to = files.create(temporary, image->size());
   if (!to) return std::move(to).error();
-  if (auto done = detail::write_file(files, *std::move(to), temporary, file, image->pieces()); !done) return done;
+  auto done = detail::write_whole(*to, temporary, image->pieces());
+  if (done) done = files.rename(temporary, file);
+  if (!done) {
+    (void)files.remove(temporary);
+    return done;
+  }
   // The rename is a fact once the folder is flushed; a folder that cannot be opened for that is not an error of ours.
   (void)files.flush_folder(file.parent_path().empty() ? "." : file.parent_path());
   return {};

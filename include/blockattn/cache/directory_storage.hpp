@@ -32,10 +32,10 @@
 namespace blockattn::inline v0 {
 
 struct directory_options {
-  std::filesystem::path folder;  ///< made if it is not there
+  std::filesystem::path folder = {};  ///< made if it is not there
   /// Bytes of all files of blocks in the folder, headers and what is being written included.
   std::uint64_t budget_bytes = std::numeric_limits<std::uint64_t>::max();
-  std::string isa;                  ///< whose bits this process makes: isa_name()
+  std::string isa = {};             ///< whose bits this process makes: isa_name()
   bool same_producer_only = false;  ///< refuse files of another library version or instruction set
   verify_when verify = verify_when::before_use;
   std::chrono::milliseconds lock_wait{10'000};  ///< how long a save waits for other processes' saves to make room
@@ -254,13 +254,25 @@ class directory_storage {
     collected unused;
     auto to = make_room(bytes, unused, &temporary);
     if (!to) return count_failure(std::move(to).error());
-    auto done = detail::write_file(state_->files, **std::move(to), temporary, path, pieces);
-    if (done) done = state_->files.flush_folder(folder());
-    if (!done) return count_failure(std::move(done).error());
+    auto done = detail::write_whole(**to, temporary, pieces);
+    if (done) done = rename(temporary, path);
+    if (!done) {
+      (void)state_->files.remove(temporary);
+      return count_failure(std::move(done).error());
+    }
+    if (done = state_->files.flush_folder(folder()); !done) return count_failure(std::move(done).error());
     const std::lock_guard guard(state_->lock);
     state_->index.put(key, bytes, encode_ns);
     ++state_->counters.saves;
     return {};
+  }
+
+  // Under the folder's lock: a scan during a rename may see both names, or neither.
+  result<void> rename(const std::filesystem::path& from, const std::filesystem::path& to) {
+    const std::lock_guard one(state_->making_room);
+    const auto held = folder_lock::acquire(folder(), state_->options.lock_wait);
+    if (!held) return held.error();
+    return state_->files.rename(from, to);
   }
 
   // Looks at the folder, removes what dead processes left and what the budget cannot hold beside `bytes` more, and, if

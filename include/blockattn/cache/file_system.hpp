@@ -222,25 +222,18 @@ namespace detail {
   return {};
 }
 
-// Writes everything under a temporary name, flushes it, and gives it its name. On an error the temporary is gone.
-template <file_system S>
-[[nodiscard]] result<void> write_file(S& files, typename S::file to, const std::filesystem::path& temporary,
-                                      const std::filesystem::path& target,
-                                      std::span<const std::span<const std::byte>> pieces) {
-  const auto all = [&]() -> result<void> {
-    for (std::span<const std::byte> rest : pieces)
-      while (!rest.empty()) {
-        const auto wrote = to.write(rest);
-        if (!wrote) return wrote.error();
-        if (*wrote == 0 || *wrote > rest.size()) return system_refused(temporary, "write", EIO);
-        rest = rest.subspan(*wrote);
-      }
-    if (auto done = to.flush(); !done) return done;
-    return files.rename(temporary, target);
-  };
-  auto done = all();
-  if (!done) (void)files.remove(temporary);
-  return done;
+// Writes everything to a new file and flushes it.
+template <output_file F>
+[[nodiscard]] result<void> write_whole(F& to, const std::filesystem::path& path,
+                                       std::span<const std::span<const std::byte>> pieces) {
+  for (std::span<const std::byte> rest : pieces)
+    while (!rest.empty()) {
+      const auto wrote = to.write(rest);
+      if (!wrote) return wrote.error();
+      if (*wrote == 0 || *wrote > rest.size()) return system_refused(path, "write", EIO);
+      rest = rest.subspan(*wrote);
+    }
+  return to.flush();
 }
 }  // namespace detail
 
