@@ -179,9 +179,9 @@ TEST_CASE("directory: every truncation and every flipped byte of a small file is
     const auto found = s.load(d, 1);
     return !found && found.error().code == ba::errc::bad_format;
   };
-  for (std::size_t n = 0; n < whole.size(); n += n < 1200 ? 17 : 97)  // every length is tried in block_file_test
+  for (std::size_t n = 0; n < whole.size(); n += n < 1200 ? 29 : 197)  // every length is tried in block_file_test
     if (!refuses(whole.substr(0, n))) FAIL("cut to " << n);
-  for (std::size_t at = 0; at < whole.size(); at += at < 1200 ? 13 : 89) {
+  for (std::size_t at = 0; at < whole.size(); at += at < 1200 ? 23 : 189) {
     std::string bytes = whole;
     bytes[at] ^= static_cast<char>(1 << (at % 8));
     if (!refuses(bytes)) FAIL("a bit of byte " << at);

@@ -132,12 +132,15 @@ struct native_file_system {
     return file(path, std::move(to));
   }
   [[nodiscard]] result<std::optional<mapped_file>> map(const std::filesystem::path& path) {
-    auto mapped = mapped_file::open(path);
-    if (mapped) return std::optional<mapped_file>(*std::move(mapped));
-    struct ::stat status {};
-    if (::lstat(path.c_str(), &status) != 0 && (errno == ENOENT || errno == ENOTDIR))
-      return std::optional<mapped_file>();
-    return std::move(mapped).error();
+    // Where others remove and write the same name, it may come between the two questions: then both are asked again.
+    for (int tries = 0;; ++tries) {
+      auto mapped = mapped_file::open(path);
+      if (mapped) return std::optional<mapped_file>(*std::move(mapped));
+      struct ::stat status {};
+      if (::lstat(path.c_str(), &status) != 0 && (errno == ENOENT || errno == ENOTDIR))
+        return std::optional<mapped_file>();
+      if (tries == 8) return std::move(mapped).error();
+    }
   }
   [[nodiscard]] result<void> rename(const std::filesystem::path& from, const std::filesystem::path& to) {
     if (::rename(from.c_str(), to.c_str()) != 0) return detail::system_refused(to, "rename", errno);
