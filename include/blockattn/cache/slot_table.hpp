@@ -73,7 +73,7 @@ class slot_table {
   void fill(slot_id at, const block_handle& block) noexcept {
     slots_[at].coming.reset();
     slots_[at].block = block;
-    eviction_.inserted(at, {block->bytes(), block->encode_ns()});
+    eviction_.inserted(at, {block->bytes(), block->encode_ns(), block->key().value.low});
   }
   /// Takes the block out of its slot, and the slot back.
   [[nodiscard]] block_handle remove(slot_id at) noexcept {

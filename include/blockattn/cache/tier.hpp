@@ -11,12 +11,14 @@
 #include <string_view>
 #include <type_traits>
 #include <unordered_map>
+#include <utility>
 
 #include "../core/config.hpp"
 #include "../core/result.hpp"
 #include "../tensor/kv_panels.hpp"
 #include "block.hpp"
 #include "key.hpp"
+#include "storage.hpp"
 
 namespace blockattn::inline v0 {
 
@@ -53,9 +55,16 @@ class map_tier {
       return fail(errc::bad_format, "map tier: key ", key.value.hex(), " holds a block of other tokens or shape");
     return at->second;
   }
+  // A copy: holding the block itself would pin it in the store.
   result<void> save(const block_realm&, const block_handle& block) {
+    heap_storage<> heap;
+    auto memory = heap.allocate(kv_block::memory_bytes(block->shape(), block->tokens().size()));
+    if (!memory) return std::move(memory).error();
+    std::ranges::copy(block->payload(), memory->get());
+    auto copy = make_block(block->key(), block->shape(), block->tokens(), std::move(*memory), heap.get_allocator(),
+                           block->encode_ns());
     const std::lock_guard guard(lock_);
-    blocks_.emplace(block->key(), block);
+    blocks_.emplace(block->key(), std::move(copy));
     return {};
   }
   bool contains(const block_key& key) {
