@@ -152,6 +152,7 @@ int main(int argc, char** argv) {
   auto* pack = add("pack", "encode passages into a folder", cli::pack);
   pack->add_option("--passages", o.passages, "JSON lines of {\"title\", \"text\"}")->required();
   pack->add_option("--store", o.store, "the folder")->required();
+  pack->add_option("--budget", o.store_budget, "bytes of the folder's blocks; the oldest go")->check(cli::whole(0, any));
   add_template(*pack, o);
 
   auto* store = add("store", "look after a folder of encoded blocks", cli::store, false);
@@ -159,6 +160,15 @@ int main(int argc, char** argv) {
       ->required()
       ->check(CLI::IsMember({"ls", "verify", "gc", "export", "import"}));
   store->add_option("--store", o.store, "the folder")->required();
+  store->add_option("--budget", o.store_budget, "bytes of the folder's blocks, for gc and import")
+      ->check(cli::whole(0, any));
+  auto* to = store->add_option("--to", o.archive, "the archive that export writes (tar)");
+  auto* from = store->add_option("--from", o.archive, "the archive that import reads (tar)")->excludes(to);
+  store->callback([&, to, from] {
+    if (o.store_verb == "export" && to->count() == 0) throw CLI::RequiredError("--to");
+    if (o.store_verb == "import" && from->count() == 0) throw CLI::RequiredError("--from");
+    run = cli::store;
+  });
 
   auto* score = add("score", "accuracy and likelihood over questions", cli::score);
   score->add_option("--dataset", o.dataset, "JSON lines of {\"passages\", \"question\", \"answers\"}")->required();

@@ -49,7 +49,8 @@ struct options {
   std::string passages, question, store, template_name = "paper", dataset;
   std::size_t budget = std::size_t{1} << 32;
   bool compare = false;
-  std::string store_verb;
+  std::string store_verb, archive;
+  std::size_t store_budget = ~std::size_t{0};  // bytes of a folder's files
   // bench, demo
   std::string shape = "smollm2-135m", format = "bf16";
   std::size_t context = 2048, question_tokens = 50, block_tokens = 512, repeats = 5;

@@ -78,7 +78,7 @@ class session {
   /// Computes `ids` at the end of the context and keeps the logits of the last one in `context.logits()`. In chunks of
   /// `batch_tokens`; `cancel` is looked at between them. On an error the context is as before.
   /// Errors: `context_full`, `invalid_argument` (no ids, an id outside the vocabulary), `shape_mismatch` (a context of
-  /// another model), `cancelled`.
+  /// another model), `cancelled`; `bad_format` for a block that a tier restored lazily and that proves damaged.
   template <class ContextAllocator>
   result<void> prefill(basic_context<ContextAllocator>& sequence, std::span<const token> ids,
                        const std::atomic<bool>* cancel = nullptr) {
@@ -148,11 +148,22 @@ class session {
   }
 
   template <class ContextAllocator>
-  [[nodiscard]] result<void> check_context(const basic_context<ContextAllocator>& sequence) const {
+  [[nodiscard]] result<void> check_context(const basic_context<ContextAllocator>& sequence) {
     if (!(sequence.layout().shape == shape()))
       return fail(errc::shape_mismatch,
                   "context: its keys and values are of another shape or element type than this session's");
+    for (const auto& piece : sequence.pieces())
+      if (piece.block != nullptr && piece.block->unverified())
+        if (auto whole = check_block(*piece.block); !whole) return whole;
     return {};
+  }
+
+  // A block that a tier restored without reading it is compared with its checksums before anything else reads it, once,
+  // its layers in parallel.
+  [[nodiscard]] result<void> check_block(const kv_block& block) {
+    executor_ref(workers_).for_each(block.shape().layers,
+                                    [&](std::size_t, std::size_t l) { (void)block.layer_is_whole(l); });
+    return block.verify();  // reads nothing any more
   }
 
   // The sources of a context with `count` more tokens at `slot`: its pieces, the open run among them grown.
