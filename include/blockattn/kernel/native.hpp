@@ -50,9 +50,11 @@ struct native_kernels {
   static void zero_kv_padding(const kv_shape& shape, std::byte* layer, std::size_t room, std::size_t tokens) noexcept {
     blockattn::zero_kv_padding(shape, layer, room, tokens);
   }
-  /// Turns the keys of one head of a block by one table (cos[pairs], sin[pairs]).
+  /// Turns the keys of one head of a block by one table (cos[pairs], sin[pairs]). f32 or bf16: int8 keys would have to
+  /// be rounded again.
   static void turn_keys(const kv_shape& shape, const std::byte* keys, std::size_t tokens, const float* table,
                         std::size_t pairs, rope_layout layout, std::byte* out) noexcept {
+    BLOCKATTN_EXPECTS(shape.type != dtype::i8);
     if (shape.type == dtype::f32) {
       turn_key_panel(reinterpret_cast<const float*>(keys), tokens, shape.head_dim, table, pairs, layout,
                      reinterpret_cast<float*>(out));
