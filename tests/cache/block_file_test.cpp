@@ -285,7 +285,7 @@ TEST_CASE("block_file: headers that lie are refused before anything is sized by 
   field("format", "pt", "format: expected blockattn-block, found pt");
   field("format_version", "2", "format_version: expected 1, found 2");
   field("layout_version", "9", "layout_version: expected");
-  field("element", "i8", "element: expected f32 or bf16");
+  field("element", "i16", "element: expected f32, bf16 or i8");
   field("element", "bf16", "bytes of data, found");
   for (const char* name : {"layers", "kv_heads", "head_dim", "tokens"}) {
     for (const json& value : {json("0"), json("-1"), json(""), json("1e3"), json(" 2"), json("18446744073709551616"),
