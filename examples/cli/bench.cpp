@@ -32,12 +32,13 @@ std::vector<ba::token> numbered_tokens(std::size_t n, std::uint64_t number, std:
 result<json> bench(const options& o) {
   const auto config = ba::published_shape(o.shape);
   if (!config) return config.error();
-  if (o.common.kv == "int8") return unsupported_kv();
   if (o.format != "f32" && o.format != "bf16")
     return ba::fail(ba::errc::unsupported, "format: expected f32 or bf16, found ", o.format);
   // Blocks in a store, and once more as the tail of full mode.
   const ba::kv_shape stored{config->layers, config->kv_heads, config->head_dim,
-                            o.common.kv == "f32" ? ba::dtype::f32 : ba::dtype::bf16};
+                            o.common.kv == "f32"    ? ba::dtype::f32
+                            : o.common.kv == "int8" ? ba::dtype::i8
+                                                    : ba::dtype::bf16};
   const double tokens = 2.0 * static_cast<double>(o.context) + 2.0 * static_cast<double>(o.question_tokens);
   if (auto fits = check_memory("keys and values of " + std::to_string(o.context) + " tokens",
                                tokens / 16 * static_cast<double>(stored.payload_bytes(16)));
@@ -53,7 +54,9 @@ result<json> bench(const options& o) {
                             .fingerprint = ba::hash128{1, 1},
                             .progress = [&](std::size_t d, std::size_t t) { loading(d, t); }});
   if (!bound) return bound.error();
-  session chat(*bound, pool, {.kv = stored.type});
+  auto session_options = session_options_of(*bound, o.common, stored.type);
+  if (!session_options) return std::move(session_options).error();
+  session chat(*bound, pool, *std::move(session_options));
 
   token_lists blocks;
   for (std::size_t i = 0; i < o.context / o.block_tokens; ++i)

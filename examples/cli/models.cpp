@@ -173,8 +173,22 @@ ba::result<ba::tokenizer> open_tokenizer(const common_options& o) {
                   ".bin or tokenizer.bin beside it, found neither; --tokenizer names one");
 }
 
+ba::result<ba::session_options> session_options_of(const model& weights, const common_options& o, ba::dtype otherwise) {
+  ba::session_options out{.kv = o.kv == "f32"    ? ba::dtype::f32
+                                : o.kv == "bf16" ? ba::dtype::bf16
+                                : o.kv == "int8" ? ba::dtype::i8
+                                                 : otherwise};
+  if (out.kv != ba::dtype::i8) return out;
+  // Said before anything is computed: a session would say it at the first prefill.
+  if (o.position == "key_side")
+    return ba::fail(ba::errc::unsupported, "position: key_side would round int8 keys again; expected query_side or none");
+  auto factors = ba::key_factors_of(weights);
+  if (!factors) return std::move(factors).error();
+  out.factors = *std::move(factors);
+  return out;
+}
+
 ba::result<runtime> open_runtime(const common_options& o, ba::dtype default_kv) {
-  if (o.kv == "int8") return unsupported_kv();
   const auto k = kind_of(o.model);
   if (!k) return k.error();
   runtime out;
@@ -214,8 +228,9 @@ ba::result<runtime> open_runtime(const common_options& o, ba::dtype default_kv) 
     if (!words) return std::move(words).error();
     out.words = std::move(*words);
   }
-  const ba::dtype kv = o.kv == "f32" ? ba::dtype::f32 : o.kv == "bf16" ? ba::dtype::bf16 : default_kv;
-  out.chat = std::make_unique<session>(*out.weights, ba::executor_ref(*out.pool), ba::session_options{.kv = kv});
+  auto stored = session_options_of(*out.weights, o, default_kv);
+  if (!stored) return std::move(stored).error();
+  out.chat = std::make_unique<session>(*out.weights, ba::executor_ref(*out.pool), *std::move(stored));
   return out;
 }
 

@@ -2,8 +2,10 @@
 /// A block as a file that any safetensors reader opens: one tensor of keys and one of values for each layer, in the
 /// panels of tensor/kv_panels.hpp, the token ids, and metadata that says who made it.
 ///
-///     layers.N.keys     (kv_heads, tiles, ceil(head_dim/lane), 16, lane)       F32 or BF16, keys at local positions
+///     layers.N.keys     (kv_heads, tiles, ceil(head_dim/lane), 16, lane)   F32, BF16 or I8; keys at local positions
 ///     layers.N.values   (kv_heads, tiles*16/lane, round_up(head_dim,16), lane)
+///     layers.N.key_scales, layers.N.value_scales   (kv_heads, tiles, 16)       F32, of I8 only: an element is
+///                                                                              code * scale, a key that times its factor
 ///     tokens            (round_up(n, 16))                                      I32, padded with -1
 ///
 /// The header is padded so that data begins on a 64-byte boundary, and every tensor's size is a multiple of 64: a
@@ -75,7 +77,7 @@ inline nlohmann::ordered_json block_metadata(const block_realm& realm, const blo
 inline nlohmann::ordered_json block_tensors(const kv_shape& s, std::size_t tokens, std::size_t& data_bytes) {
   nlohmann::ordered_json out = nlohmann::ordered_json::object();
   const std::size_t tiles = kv_shape::tiles(tokens), lane = s.lane();
-  const char* const type = s.type == dtype::f32 ? "F32" : "BF16";
+  const char* const type = s.type == dtype::f32 ? "F32" : s.type == dtype::i8 ? "I8" : "BF16";
   std::size_t at = 0;
   const auto add = [&](const std::string& name, const char* dtype_name, std::vector<std::size_t> shape,
                        std::size_t bytes) {
@@ -88,6 +90,9 @@ inline nlohmann::ordered_json block_tensors(const kv_shape& s, std::size_t token
         s.kv_heads * s.key_panel(tokens) * s.element_bytes());
     add(layer + ".values", type, {s.kv_heads, tiles * panel_width / lane, round_up(s.head_dim, 16), lane},
         s.kv_heads * s.value_panel(tokens) * s.element_bytes());
+    if (s.type != dtype::i8) continue;
+    for (const char* name : {".key_scales", ".value_scales"})
+      add(layer + name, "F32", {s.kv_heads, tiles, panel_width}, s.kv_heads * s.scales(tokens) * sizeof(float));
   }
   add("tokens", "I32", {round_up(tokens, 16)}, round_up(tokens, 16) * sizeof(token));
   data_bytes = at;
@@ -224,9 +229,9 @@ struct whole_block {
 // Reads the shape and compares it with the `room` bytes behind the header, before anything is sized by it.
 inline result<void> read_block_shape(whole_block& out, std::size_t room) {
   const std::string element = out.field("element");
-  if (element != "f32" && element != "bf16")
-    return fail(errc::bad_format, "element: expected f32 or bf16, found ", element.substr(0, 64));
-  out.shape.type = element == "f32" ? dtype::f32 : dtype::bf16;
+  if (element != "f32" && element != "bf16" && element != "i8")
+    return fail(errc::bad_format, "element: expected f32, bf16 or i8, found ", element.substr(0, 64));
+  out.shape.type = element == "f32" ? dtype::f32 : element == "i8" ? dtype::i8 : dtype::bf16;
   struct bounded {
     const char* name;
     std::uint64_t most;

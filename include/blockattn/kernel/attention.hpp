@@ -29,6 +29,7 @@
 #include <limits>
 #include <numbers>
 
+#include "attention_int8.hpp"
 #include "attention_plan.hpp"
 #include "softmax.hpp"
 
@@ -44,6 +45,8 @@ class task_rows {
   static constexpr std::size_t lane = dot_step<Panel, row>::lane;
 
  public:
+  using workspace = attention_workspace<row>;
+
   task_rows(const attention_job& job, const attention_shape& shape, const attention_task& task,
             const attention_workspace<row>& memory) noexcept
       : job_(job),
@@ -304,17 +307,18 @@ inline void merge_parts(const float* partial, std::size_t parts, std::size_t str
   finish(values, sum, shape.head_dim, out);
 }
 
-template <element Panel>
-void attend_panels(executor_ref workers, std::span<const attention_job> jobs, const attention_shape& shape,
-                   std::byte* scratch) noexcept {
-  using row = row_operand_t<Panel>;
+// Rows: task_rows<Panel>, or int8_rows<Row>.
+template <class Rows>
+void attend_tasks(executor_ref workers, std::span<const attention_job> jobs, const attention_shape& shape,
+                  std::byte* scratch) noexcept {
+  using workspace = typename Rows::workspace;
   scratch_cutter common(scratch);
   job_plan* const plans = common.take<job_plan>(jobs.size());
   const attention_plan plan(jobs, shape, plans);
   float* const partials = common.take<float>(plan.partials);
   std::byte* const private_memory = scratch + common.used();
   scratch_cutter count;
-  (void)attention_workspace<row>(count, shape);
+  (void)workspace(count, shape);
   const std::size_t private_bytes = count.used();
   const std::size_t group = group_of(shape), stride = partial_floats(shape);
   // Partial results: [kv head][part][token][head of the group].
@@ -324,11 +328,11 @@ void attend_panels(executor_ref workers, std::span<const attention_job> jobs, co
 
   workers.for_each(plan.tasks, [&](std::size_t worker, std::size_t i) {
     scratch_cutter mine(private_memory + worker * private_bytes);
-    const attention_workspace<row> memory(mine, shape);
+    const workspace memory(mine, shape);
     const attention_task task = plan.task(i, jobs);
     const job_plan& of = plan.jobs[task.job];
     const attention_job& job = jobs[task.job];
-    task_rows<Panel> rows(job, shape, task, memory);
+    Rows rows(job, shape, task, memory);
     if (of.split()) {
       rows.attend(task.part * part_steps, (task.part + 1) * part_steps);
       rows.write_partial(partial_of(of, job, task.kv_head, task.part) + task.first_token * group * stride);
@@ -347,13 +351,27 @@ void attend_panels(executor_ref workers, std::span<const attention_job> jobs, co
     const attention_job& job = jobs[j];
     const std::size_t kv_head = i % shape.kv_heads;
     scratch_cutter mine(private_memory + worker * private_bytes);
-    const attention_workspace<row> memory(mine, shape);
+    const workspace memory(mine, shape);
     const std::size_t part_stride = job.tokens * group * stride;
     for (std::size_t r = 0; r < job.tokens * group; ++r) {
       float* out = job.out + r / group * job.out_stride + (kv_head * group + r % group) * shape.head_dim;
       merge_parts(partial_of(of, job, kv_head, 0) + r * stride, of.parts, part_stride, shape, memory.values, out);
     }
   });
+}
+
+// Calls f(std::type_identity<Rows>) with what computes keys and values of the shape's type.
+template <class F>
+void with_rows_of(const attention_shape& shape, F&& f) noexcept {
+  if (shape.type == dtype::f32) {
+    f(std::type_identity<task_rows<float>>{});
+  } else if (shape.type == dtype::bf16) {
+    f(std::type_identity<task_rows<bf16>>{});
+  } else if (shape.compute == compute_type::f32) {
+    f(std::type_identity<int8_rows<float>>{});
+  } else {
+    f(std::type_identity<int8_rows<std::int16_t>>{});
+  }
 }
 
 }  // namespace isa_detail
@@ -365,11 +383,9 @@ void attend_panels(executor_ref workers, std::span<const attention_job> jobs, co
   scratch_cutter common, each;
   (void)common.take<job_plan>(jobs.size());
   (void)common.take<float>(attention_plan(jobs, shape, nullptr).partials);
-  if (shape.type == dtype::f32) {
-    (void)attention_workspace<row_operand_t<float>>(each, shape);
-  } else {
-    (void)attention_workspace<row_operand_t<bf16>>(each, shape);
-  }
+  isa_detail::with_rows_of(shape, [&]<class Rows>(std::type_identity<Rows>) {
+    (void)typename Rows::workspace(each, shape);
+  });
   return alignment + common.used() + workers * each.used();
 }
 
@@ -384,15 +400,13 @@ inline void attend(executor_ref workers, std::span<const attention_job> jobs, co
   BLOCKATTN_EXPECTS(shape.kv_heads != 0 && shape.heads % shape.kv_heads == 0);
   BLOCKATTN_EXPECTS(shape.head_dim % 2 == 0 && shape.head_dim >= 2 && shape.head_dim <= 256);
   BLOCKATTN_EXPECTS(shape.rotary_dim % 2 == 0 && shape.rotary_dim <= shape.head_dim && shape.window >= 1);
-  BLOCKATTN_EXPECTS(shape.type == dtype::f32 || shape.type == dtype::bf16);
+  BLOCKATTN_EXPECTS(shape.type == dtype::f32 || shape.type == dtype::bf16 || shape.type == dtype::i8);
   BLOCKATTN_EXPECTS(scratch.size() >= attend_scratch(workers.concurrency(), jobs, shape));
   const auto address = reinterpret_cast<std::uintptr_t>(scratch.data());
   std::byte* const aligned = scratch.data() + (round_up(address, alignment) - address);
-  if (shape.type == dtype::f32) {
-    isa_detail::attend_panels<float>(workers, jobs, shape, aligned);
-  } else {
-    isa_detail::attend_panels<bf16>(workers, jobs, shape, aligned);
-  }
+  isa_detail::with_rows_of(shape, [&]<class Rows>(std::type_identity<Rows>) {
+    isa_detail::attend_tasks<Rows>(workers, jobs, shape, aligned);
+  });
 }
 
 }  // namespace BLOCKATTN_ISA

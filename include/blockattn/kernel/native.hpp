@@ -37,6 +37,7 @@ struct native_kernels {
                        std::size_t room, std::size_t first, std::size_t n) noexcept;
   static void zero_kv_padding(const kv_shape& shape, std::byte* layer, std::size_t room, std::size_t tokens) noexcept;
   /// Turns the keys of one head of a block by one table (cos[pairs], sin[pairs]).
+  /// f32 or bf16: int8 keys would be rounded again.
   static void turn_keys(const kv_shape& shape, const std::byte* keys, std::size_t tokens, const float* table,
                         std::size_t pairs, rope_layout layout, std::byte* out) noexcept;
 

@@ -59,6 +59,7 @@ BLOCKATTN_KERNEL void native_kernels::zero_kv_padding(const kv_shape& shape, std
 BLOCKATTN_KERNEL void native_kernels::turn_keys(const kv_shape& shape, const std::byte* keys, std::size_t tokens,
                                                 const float* table, std::size_t pairs, rope_layout layout,
                                                 std::byte* out) noexcept {
+  BLOCKATTN_EXPECTS(shape.type != dtype::i8);
   if (shape.type == dtype::f32) {
     turn_key_panel(reinterpret_cast<const float*>(keys), tokens, shape.head_dim, table, pairs, layout,
                    reinterpret_cast<float*>(out));

@@ -56,6 +56,10 @@ class llama {
   /// The shape of keys and values of this model, stored as `type`.
   [[nodiscard]] kv_shape kv(dtype type) const noexcept { return {config_.layers, config_.kv_heads, config_.head_dim, type}; }
 
+  /// How large each key dim of a layer is for an ordinary input, (kv_heads * head_dim) floats: the root mean square over
+  /// inputs whose normed elements are independent and of size one. For `key_factors_of`.
+  void expected_keys(std::size_t l, float* out) const;
+
   /// Runs a pass. Takes scratch from `scratch`, which the caller resets between passes; allocates nothing else.
   /// Same bits for any executor, and for a sequence alone or among others.
   template <class ScratchAllocator>
@@ -100,6 +104,13 @@ class llama {
 // The forward pass.
 
 namespace detail {
+// Divides the keys of a row by their factors and multiplies the queries that meet them (model/key_factors.hpp).
+inline void fold_factors(float* row, const float* factors, const model_config& c) noexcept {
+  const std::size_t d = c.head_dim, group = c.heads / c.kv_heads;
+  for (std::size_t h = 0; h < c.heads; ++h, row += d)
+    for (std::size_t i = 0; i < d; ++i) row[i] *= factors[h / group * d + i];
+  for (std::size_t i = 0; i < c.kv_heads * d; ++i) row[i] /= factors[i];
+}
 // Small row-wise work in tasks of sixteen rows: one decoded token stays on the calling thread.
 template <class F>
 void for_rows(executor_ref workers, std::size_t rows, F&& f) {
@@ -126,6 +137,24 @@ void store_rows(executor_ref workers, const forward_pass& pass, const kv_shape& 
   }
 }
 }  // namespace detail
+
+template <kernel_set Kernels, class Allocator>
+void llama<Kernels, Allocator>::expected_keys(std::size_t l, float* out) const {
+  BLOCKATTN_EXPECTS(l < layers_.size());
+  const layer& w = layers_[l];
+  const std::size_t first = std::size_t{config_.heads} * config_.head_dim;
+  std::vector<float> row(config_.dim);
+  for (std::size_t i = 0; i < std::size_t{config_.kv_heads} * config_.head_dim; ++i) {
+    if (w.key_norm != nullptr) {
+      out[i] = std::abs(w.key_norm[i % config_.head_dim]);
+      continue;
+    }
+    Kernels::gather(w.qkv, first + i, row.data());
+    double sum = w.qkv_bias != nullptr ? std::pow(double{w.qkv_bias[first + i]}, 2) : 0.0;
+    for (std::size_t k = 0; k < row.size(); ++k) sum += std::pow(double{row[k]} * w.attention_norm[k], 2);
+    out[i] = static_cast<float>(std::sqrt(sum));
+  }
+}
 
 template <kernel_set Kernels, class Allocator>
 template <class ScratchAllocator>
@@ -159,7 +188,7 @@ void llama<Kernels, Allocator>::forward(const forward_pass& pass, const kv_shape
   const auto segments = scratch.template take<kv_segment>(sources);
   const auto jobs = scratch.template take<attention_job>(pass.sequences.size());
   attention_shape shape{c.heads, c.kv_heads, c.head_dim, kv.type, c.score_scale(), c.window(0), c.rope.rotary_dim,
-                        c.rope.layout};
+                        c.rope.layout, compute_};
   const auto aim_at_layer = [&](std::size_t l) {
     std::size_t next = 0;
     const std::size_t turn = rope_->table_offset(c.is_local(l));
@@ -214,6 +243,7 @@ void llama<Kernels, Allocator>::forward(const forward_pass& pass, const kv_shape
                             row + h * c.head_dim);
       }
       Kernels::turn_row(row, c.heads + c.kv_heads, c.head_dim, turns + r * table_floats, pairs, c.rope.layout);
+      if (pass.key_factors != nullptr) detail::fold_factors(row, pass.key_factors + l * key_width, c);
     });
     detail::store_rows<Kernels>(workers, pass, kv, l, qkv.data() + query_width, qkv_width, key_width);
 

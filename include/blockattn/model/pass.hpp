@@ -45,6 +45,8 @@ struct forward_pass {
   std::span<const std::int64_t> positions;    // (rows) where queries and keys are rotated to
   std::span<const pass_sequence> sequences;   // cover the rows in order
   std::span<const pass_logits> logits;        // rows ascending
+  const float* key_factors = nullptr;         // (layers, kv_heads, head_dim): keys are divided by them, queries
+                                              // multiplied; null: all are 1
 };
 
 namespace detail {
@@ -67,6 +69,14 @@ namespace detail {
   to.tokens = from.tokens;
   to.start = from.start;
   to.turn = from.turn == nullptr ? nullptr : from.turn + turn_offset;
+  if (kv.type == dtype::i8) {
+    const auto scales_at = [&](std::size_t offset) {
+      return reinterpret_cast<const float*>(base + offset) + tile * panel_width;
+    };
+    to.key_scales = scales_at(kv.key_scale_offset(0, from.room));
+    to.value_scales = scales_at(kv.value_scale_offset(0, from.room));
+    to.scale_stride = kv.scales(from.room);
+  }
   return to;
 }
 }  // namespace detail
