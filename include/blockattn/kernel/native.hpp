@@ -16,7 +16,7 @@ inline namespace BLOCKATTN_ISA {
 /// Names the kernels and holds nothing. A program that wants another kernel for one step derives from it and hides
 /// that name: examples/own_kernels.cpp.
 struct native_kernels {
-  [[nodiscard]] static constexpr const char* isa() noexcept { return isa_name(); }
+  [[nodiscard]] static const char* isa() noexcept { return isa_name(); }
 
   static void pack(executor_ref workers, const packed_matrix& to, std::byte* out, std::size_t first_row, dtype type,
                    const std::byte* source, std::size_t rows) noexcept {
