@@ -22,8 +22,8 @@ namespace isa_detail {
 /// How a product is cut.
 struct amx_plan {
   // Two panels of a block take 64 KiB, its rows 64 KiB for every 32 of them: both stream from the L2 cache.
-  static constexpr std::size_t block_runs = 32;
-  static constexpr std::size_t most_tiles = 16;  // 1 MiB of rows of one block, half of the L2 cache of these processors
+  static constexpr std::size_t block_runs = 64;
+  static constexpr std::size_t most_tiles = 8;  // 1 MiB of rows of one block, half of the L2 cache of these processors
 
   std::size_t rows, runs, height = 0, tiles = 0, blocks;
 
