@@ -124,7 +124,7 @@ const std::vector<std::pair<std::regex, std::set<std::string>>> walls = {
     {std::regex("(unsupported/)?Eigen/.*"), {"train", "reference", "tensor/eigen.hpp"}},
     {std::regex("omp\\.h"), {"core/omp_executor.hpp"}},
     {std::regex("nlohmann/.*"), {"io", "text", "cache/block_file.hpp"}},
-    {std::regex("pcre2\\.h"), {"text"}},
+    {std::regex("(pcre2|utf8proc)\\.h"), {"text"}},
     {std::regex("xxhash\\.h"), {"cache/block_file.hpp", "cache/directory_storage.hpp", "cache/redis_storage.hpp"}},
     {std::regex("hiredis/.*"), {"cache/redis_storage.hpp"}},
     {std::regex("(fcntl|unistd|sys/mman|sys/stat|sys/types)\\.h"),
