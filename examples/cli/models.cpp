@@ -12,6 +12,7 @@
 #include <filesystem>
 
 #include "terminal.hpp"
+#include "word_files.hpp"
 
 namespace cli {
 
@@ -87,16 +88,6 @@ ba::result<ba::tokenizer> named(const fs::path& file, ba::result<ba::tokenizer> 
   return ba::fail(read.error().code, file.string(), ": ", read.error().message);
 }
 
-// A tokenizer file by its kind; `pieces` is the vocabulary of the model, which llama2.c's files do not state.
-ba::result<ba::tokenizer> read_tokenizer(const fs::path& file, std::size_t pieces) {
-  const auto k = kind_of(file);
-  if (!k) return k.error();
-  if (*k == kind::llama2c) return ba::open_llama2c_tokenizer(file, pieces);
-  const auto gguf = ba::gguf_file::open(file);
-  if (!gguf) return gguf.error();
-  return named(file, ba::make_tokenizer(*gguf));
-}
-
 // Beside a llama2.c model lies tok<vocab>.bin or tokenizer.bin.
 fs::path tokenizer_beside(const fs::path& model_file, std::size_t vocab) {
   std::error_code code;
@@ -147,18 +138,21 @@ ba::result<ba::context> make_context(const session& chat, std::size_t prompt, st
 }
 
 ba::result<ba::tokenizer> open_tokenizer(const common_options& o) {
+  // Words alone are enough here: a tokenizer's file may stand in the place of the model.
+  const word_format words = word_format_of(o.model);
+  if (o.tokenizer.empty() && (words == word_format::hf || words == word_format::tiktoken)) return open_words(o.model, 0);
   const auto k = kind_of(o.model);
   if (!k) return k.error();
   if (*k == kind::gguf) {
-    if (o.tokenizer.empty()) return read_tokenizer(o.model, 0);
+    if (o.tokenizer.empty()) return open_words(o.model, 0);
     const auto weights = ba::gguf_weights::open(o.model);
     if (!weights) return weights.error();
-    return read_tokenizer(o.tokenizer, weights->config().vocab);
+    return open_words(o.tokenizer, weights->config().vocab);
   }
   const auto weights = ba::llama2c_weights::open(o.model);
   if (!weights) return weights.error();
   const std::size_t vocab = weights->config().vocab;
-  if (!o.tokenizer.empty()) return read_tokenizer(o.tokenizer, vocab);
+  if (!o.tokenizer.empty()) return open_words(o.tokenizer, vocab);
   const fs::path beside = tokenizer_beside(o.model, vocab);
   if (!beside.empty()) return ba::open_llama2c_tokenizer(beside, vocab);
   return ba::fail(ba::errc::io, o.model, ": expected tok", vocab,
@@ -193,7 +187,7 @@ ba::result<runtime> open_runtime(const common_options& o, ba::dtype default_kv) 
       out.take_words(ba::open_llama2c_tokenizer(beside, source->config().vocab));
   }
   if (!o.tokenizer.empty()) {
-    auto words = read_tokenizer(o.tokenizer, out.weights->config().vocab);
+    auto words = open_words(o.tokenizer, out.weights->config().vocab);
     if (!words) return std::move(words).error();
     out.words = std::move(*words);
   }

@@ -83,15 +83,6 @@ class json_place {
   }
 
  private:
-  // Short, and without bytes that a terminal would obey.
-  static std::string printable(std::string_view text) {
-    std::string out(text.substr(0, 64));
-    for (char& c : out)
-      if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) c = '?';
-    // Not cut inside a character.
-    return out.substr(0, valid_utf8_prefix(out)) + (text.size() > 64 ? "..." : "");
-  }
-
   const nlohmann::json* value_;
   std::string path_;
 };

@@ -113,6 +113,11 @@ class hf_reader {
     if (list.is_null()) return {};
     if (auto r = list.array(); !r) return r;
     const std::uint64_t last = most(v_.pieces.size() + list.value().size());
+    // All room first: `known` holds views into the pieces.
+    for (const nlohmann::json& one : list.value())
+      if (one.is_object())
+        if (const auto id = json_place(one, {})["id"].number(last)) reach(static_cast<std::size_t>(*id));
+    const piece_ids known = ids_of_pieces(v_);
     for (std::size_t k = 0; k < list.value().size(); ++k) {
       const json_place at = list[k];
       const auto id = at["id"].number(last);
@@ -137,10 +142,12 @@ class hf_reader {
         *flag.out = *value;
       }
       const auto i = static_cast<std::size_t>(*id);
-      reach(i);
+      if (const auto there = known.find(*content); there != known.end() && there->second != how.id)
+        return at["id"].error(errc::bad_format, "the id of the same piece in the vocabulary, " +
+                                                    std::to_string(there->second));
       if (!v_.pieces[i].empty() && v_.pieces[i] != *content)
         return at["content"].error(errc::bad_format, "the piece of id " + std::to_string(i) + " in the vocabulary");
-      v_.pieces[i] = *std::move(content);
+      if (v_.pieces[i].empty()) v_.pieces[i] = *std::move(content);
       v_.types[i] = static_cast<std::int32_t>(*special ? piece_type::control : piece_type::user_defined);
       v_.added.push_back(how);
     }
