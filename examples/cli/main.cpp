@@ -107,8 +107,11 @@ int main(int argc, char** argv) {
   auto* text = tokenize->add_option("--text", o.text, "the text");
   auto* file = tokenize->add_option("--file", o.file, "a file of text")->excludes(text);
   tokenize->add_flag("--bos", o.bos, "begin with the begin token");
-  tokenize->callback([&run, text, file] {
+  auto* lengths = tokenize->add_option("--blocks", o.blocks_text, "lengths of blocks in bytes of the text: compare them");
+  tokenize->add_option("--cut", o.cut, "blocks end after this text (\\n, \\t): compare them")->excludes(lengths);
+  tokenize->callback([&, text, file] {
     if (text->count() + file->count() == 0) throw CLI::RequiredError("--text or --file");
+    o.blocks = cli::parse_list<std::size_t>("--blocks", o.blocks_text);
     run = cli::tokenize;
   });
   auto* detokenize = add("detokenize", "token ids to text", cli::detokenize);

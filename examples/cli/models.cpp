@@ -13,6 +13,7 @@
 #include <filesystem>
 
 #include "terminal.hpp"
+#include "word_files.hpp"
 
 namespace cli {
 
@@ -86,24 +87,19 @@ ba::result<ba::tokenizer> named(const fs::path& file, ba::result<ba::tokenizer> 
   return ba::fail(read.error().code, file.string(), ": ", read.error().message);
 }
 
-// A tokenizer file by its kind; `pieces` is the vocabulary of the model, which llama2.c's files do not state.
-ba::result<ba::tokenizer> read_tokenizer(const fs::path& file, std::size_t pieces) {
-  const auto k = kind_of(file);
-  if (!k) return k.error();
-  if (*k == kind::llama2c) return ba::open_llama2c_tokenizer(file, pieces);
-  if (*k == kind::hf)
-    return ba::fail(ba::errc::unsupported, file.string(), ": expected a GGUF or llama2.c file of words");
-  const auto gguf = ba::gguf_file::open(file);
-  if (!gguf) return gguf.error();
-  return named(file, ba::make_tokenizer(*gguf));
-}
-
 // Beside a llama2.c model lies tok<vocab>.bin or tokenizer.bin.
 fs::path tokenizer_beside(const fs::path& model_file, std::size_t vocab) {
   std::error_code code;
   for (const std::string& name : {"tok" + std::to_string(vocab) + ".bin", std::string("tokenizer.bin")})
     if (const fs::path file = model_file.parent_path() / name; fs::exists(file, code)) return file;
   return {};
+}
+
+// The words of a Hugging Face folder, or of the folder that a file of weights lies in.
+fs::path hf_words_beside(const fs::path& where) {
+  std::error_code code;
+  const fs::path file = (fs::is_directory(where, code) ? where : where.parent_path()) / "tokenizer.json";
+  return fs::exists(file, code) ? file : fs::path();
 }
 
 }  // namespace
@@ -148,25 +144,30 @@ ba::result<ba::context> make_context(const session& chat, std::size_t prompt, st
 }
 
 ba::result<ba::tokenizer> open_tokenizer(const common_options& o) {
+  // Words alone are enough here: a tokenizer's file may stand in the place of the model.
+  const word_format words = word_format_of(o.model);
+  if (o.tokenizer.empty() && (words == word_format::hf || words == word_format::tiktoken)) return open_words(o.model, 0);
   const auto k = kind_of(o.model);
   if (!k) return k.error();
   if (*k == kind::gguf) {
-    if (o.tokenizer.empty()) return read_tokenizer(o.model, 0);
+    if (o.tokenizer.empty()) return open_words(o.model, 0);
     const auto weights = ba::gguf_weights::open(o.model);
     if (!weights) return weights.error();
-    return read_tokenizer(o.tokenizer, weights->config().vocab);
+    return open_words(o.tokenizer, weights->config().vocab);
   }
   if (*k == kind::hf) {
-    if (o.tokenizer.empty())
-      return ba::fail(ba::errc::unsupported, o.model, ": expected --tokenizer with the words of this model");
+    if (o.tokenizer.empty()) {
+      if (const fs::path beside = hf_words_beside(o.model); !beside.empty()) return open_words(beside, 0);
+      return ba::fail(ba::errc::io, o.model, ": expected tokenizer.json beside it, found none; --tokenizer names one");
+    }
     const auto weights = ba::hf_weights::open(o.model);
     if (!weights) return weights.error();
-    return read_tokenizer(o.tokenizer, weights->config().vocab);
+    return open_words(o.tokenizer, weights->config().vocab);
   }
   const auto weights = ba::llama2c_weights::open(o.model);
   if (!weights) return weights.error();
   const std::size_t vocab = weights->config().vocab;
-  if (!o.tokenizer.empty()) return read_tokenizer(o.tokenizer, vocab);
+  if (!o.tokenizer.empty()) return open_words(o.tokenizer, vocab);
   const fs::path beside = tokenizer_beside(o.model, vocab);
   if (!beside.empty()) return ba::open_llama2c_tokenizer(beside, vocab);
   return ba::fail(ba::errc::io, o.model, ": expected tok", vocab,
@@ -212,6 +213,8 @@ ba::result<runtime> open_runtime(const common_options& o, ba::dtype default_kv) 
     auto bound = bind(*source, o, *out.pool);
     if (!bound) return std::move(bound).error();
     out.weights = std::move(*bound);
+    if (const fs::path beside = hf_words_beside(o.model); o.tokenizer.empty() && !beside.empty())
+      out.take_words(open_words(beside, out.weights->config().vocab));
   } else {
     const auto source = ba::llama2c_weights::open(o.model);
     if (!source) return source.error();
@@ -224,7 +227,7 @@ ba::result<runtime> open_runtime(const common_options& o, ba::dtype default_kv) 
       out.take_words(ba::open_llama2c_tokenizer(beside, source->config().vocab));
   }
   if (!o.tokenizer.empty()) {
-    auto words = read_tokenizer(o.tokenizer, out.weights->config().vocab);
+    auto words = open_words(o.tokenizer, out.weights->config().vocab);
     if (!words) return std::move(words).error();
     out.words = std::move(*words);
   }

@@ -41,6 +41,7 @@ struct options {
   std::vector<std::size_t> blocks;    // blocks_text, read; empty: one block
   bool has_ids = false;               // --ids rather than --prompt
   bool bos = false, all = false;
+  std::string cut;  // tokenize: blocks end after it
   std::size_t max_tokens = 64;
   float temperature = 0, top_p = 1, min_p = 0;
   std::size_t top_k = 0;

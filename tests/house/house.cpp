@@ -122,7 +122,7 @@ const std::vector<std::pair<std::regex, std::set<std::string>>> walls = {
     {std::regex("(unsupported/)?Eigen/.*"), {"train", "reference", "tensor/eigen.hpp"}},
     {std::regex("omp\\.h"), {"core/omp_executor.hpp"}},
     {std::regex("nlohmann/.*"), {"io", "text", "cache/block_file.hpp"}},
-    {std::regex("pcre2\\.h"), {"text"}},
+    {std::regex("(pcre2|utf8proc)\\.h"), {"text"}},
     {std::regex("xxhash\\.h"), {"cache/block_file.hpp"}},
     {std::regex("hiredis/.*"), {"cache/redis_connection.hpp"}},
     {std::regex("(fcntl|unistd|sys/file|sys/mman|sys/stat|sys/types)\\.h"),
