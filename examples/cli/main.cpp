@@ -58,8 +58,9 @@ void add_template(CLI::App& app, cli::options& o) {
   app.add_option("--template", o.template_name, "the words around passages and question")
       ->check(CLI::Validator(
           [](std::string& name) {
+            if (name == "auto") return std::string();
             const auto found = blockattn::find_template(name);
-            return found ? std::string() : found.error().message;
+            return found ? std::string() : found.error().message + ", or auto";
           },
           "NAME"));
 }
@@ -174,9 +175,21 @@ int main(int argc, char** argv) {
   });
 
   auto* score = add("score", "accuracy and likelihood over questions", cli::score);
-  score->add_option("--dataset", o.dataset, "JSON lines of {\"passages\", \"question\", \"answers\"}")->required();
+  score->add_option("--dataset", o.dataset, "questions over passages, with answers")->required();
+  score->add_option("--format", o.dataset_format, "of the dataset")
+      ->check(CLI::IsMember({"auto", "lines", "nq", "tqa", "hotpotqa", "2wiki", "musique"}));
+  score->add_option("--top-passages", o.top_passages, "only the first N of each question; 0: all")
+      ->check(cli::whole(0, many));
+  score->add_option("--budget", o.budget, "bytes of blocks in memory")->check(cli::whole(0, any));
+  auto* resume = score->add_option("--resume", o.resume, "a file of results: those in it are not computed again");
+  score->add_option("--out", o.out, "a new file of all results, one JSON object a line");
   add_template(*score, o);
   add_max_tokens(*score, o);
+  score->callback([&, resume] {
+    if (resume->count() != 0 && o.resume == o.out)
+      throw CLI::ValidationError("--out", "expected another file than that of --resume, found \"" + o.out + "\"");
+    run = cli::score;
+  });
 
   add("paper", "the paper's FLOPs table, and the exact one", cli::paper, false);
 

@@ -48,6 +48,8 @@ struct options {
   std::uint64_t seed = 0;
   // answer, pack, score, store
   std::string passages, question, store, template_name = "paper", dataset;
+  std::string dataset_format = "auto", resume, out;
+  std::size_t top_passages = 0;  // 0: all
   std::size_t budget = std::size_t{1} << 32;
   bool compare = false;
   std::string store_verb, archive;

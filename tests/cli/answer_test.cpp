@@ -285,7 +285,7 @@ TEST_CASE("cli: score counts right answers and their likelihood") {
   const std::string m = folder.file("tiny.gguf", tiny_gguf().build());
   const auto score = [&](const std::string& lines) {
     const json o = run_json({"score", "--model", m, "--dataset", folder.file("d.jsonl", lines), "--max-tokens", "4"});
-    CHECK(o.size() == 3);
+    CHECK(o.size() == 4);
     return o;
   };
   const json none = score("");

@@ -191,7 +191,7 @@ TEST_CASE("cli: what cannot be done exits with 1 and says why") {
         folder.file("bad.jsonl", std::string("{\"text\": \"x\"}\nnot json\n"))},
        "line 2");
   says({"score", "--model", model, "--dataset", folder.file("bad-score.jsonl", std::string("{\"question\": 1}\n"))},
-       "line 1: expected \"passages\"");
+       "line 1: question: expected a string, found number");
   says({"pack", "--model", model, "--passages", passages, "--store", passages + "/store"}, "cannot create");
 }
 
