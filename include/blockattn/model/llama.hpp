@@ -42,6 +42,7 @@ class llama {
   [[nodiscard]] static result<llama> bind(const Source& source, const bind_options& options = {},
                                           const Allocator& allocator = Allocator());
 
+  /// That of the source, but for the order of rotary pairs, which is half-split in every bound model.
   [[nodiscard]] const model_config& config() const noexcept { return config_; }
   [[nodiscard]] const std::shared_ptr<const rope_frequencies>& rope() const noexcept { return rope_; }
   /// Identifies the weights and the configuration in block keys.

@@ -16,8 +16,8 @@
 ///     model.norm.weight                                 (dim)
 ///     lm_head.weight                                    (vocab, dim)                           unless tied
 ///
-/// The rows of q and k are in the order that `model_config::rope.layout` rotates. Norms are multiplied with their weights
-/// as they are: a reader of files that store w for a factor of 1 + w adds the one.
+/// The rows of q and k are in the order that `model_config::rope.layout` rotates; a bound model has them half-split.
+/// Norms are multiplied with their weights as they are: a reader of files that store w for a factor of 1 + w adds the one.
 #pragma once
 
 #include <concepts>
