@@ -6,17 +6,20 @@
 #include <algorithm>
 #include <concepts>
 #include <cstddef>
+#include <memory>
 #include <mutex>
 #include <span>
 #include <string_view>
 #include <type_traits>
 #include <unordered_map>
+#include <utility>
 
 #include "../core/config.hpp"
 #include "../core/result.hpp"
 #include "../tensor/kv_panels.hpp"
 #include "block.hpp"
 #include "key.hpp"
+#include "storage.hpp"
 
 namespace blockattn::inline v0 {
 
@@ -38,39 +41,49 @@ concept block_tier = requires(T& tier, const block_realm& realm, const kv_shape&
   { tier.erase(key) } -> std::same_as<result<void>>;
 };
 
-/// Blocks in a map, for as long as the tier lives and without a limit: the tier that documents the concept. Tests use
-/// it; so may a program that wants to keep every block of a store that is full.
+/// Blocks in a map, for as long as the tier lives and without a limit: the tier that documents the concept. Copies of a
+/// tier share the map.
 class map_tier {
  public:
   [[nodiscard]] std::string_view name() const noexcept { return "map"; }
 
   result<block_handle> load(const block_realm&, const kv_shape& shape, const block_key& key,
                             std::span<const token> ids) {
-    const std::lock_guard guard(lock_);
-    const auto at = blocks_.find(key);
-    if (at == blocks_.end()) return block_handle();
+    const std::lock_guard guard(shared_->lock);
+    const auto at = shared_->blocks.find(key);
+    if (at == shared_->blocks.end()) return block_handle();
     if (at->second->shape() != shape || !std::ranges::equal(at->second->tokens(), ids))
       return fail(errc::bad_format, "map tier: key ", key.value.hex(), " holds a block of other tokens or shape");
     return at->second;
   }
+  // A copy: holding the block itself would pin it in the store.
   result<void> save(const block_realm&, const block_handle& block) {
-    const std::lock_guard guard(lock_);
-    blocks_.emplace(block->key(), block);
+    heap_storage<> heap;
+    auto memory = heap.allocate(kv_block::memory_bytes(block->shape(), block->tokens().size()));
+    if (!memory) return std::move(memory).error();
+    std::ranges::copy(block->payload(), memory->get());
+    auto copy = make_block(block->key(), block->shape(), block->tokens(), std::move(*memory), heap.get_allocator(),
+                           block->encode_ns());
+    const std::lock_guard guard(shared_->lock);
+    shared_->blocks.emplace(block->key(), std::move(copy));
     return {};
   }
   bool contains(const block_key& key) {
-    const std::lock_guard guard(lock_);
-    return blocks_.contains(key);
+    const std::lock_guard guard(shared_->lock);
+    return shared_->blocks.contains(key);
   }
   result<void> erase(const block_key& key) {
-    const std::lock_guard guard(lock_);
-    blocks_.erase(key);
+    const std::lock_guard guard(shared_->lock);
+    shared_->blocks.erase(key);
     return {};
   }
 
  private:
-  std::mutex lock_;
-  std::unordered_map<block_key, block_handle> blocks_;
+  struct state {
+    std::mutex lock;
+    std::unordered_map<block_key, block_handle> blocks;
+  };
+  std::shared_ptr<state> shared_ = std::make_shared<state>();
 };
 
 }  // namespace blockattn::inline v0
