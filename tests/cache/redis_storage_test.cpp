@@ -179,6 +179,14 @@ TEST_CASE("redis: a server that goes and comes back") {
   CHECK(r.counters().failures == 1);
 }
 
+TEST_CASE("redis: as docs/storage.md makes one") {
+  const std::string isa = "test";
+  // region: fleet
+  ba::redis_storage fleet({.server = {.host = "cache.internal"}, .expire = std::chrono::hours(24), .isa = isa});
+  // endregion: fleet
+  CHECK(fleet.counters().connects == 0);  // nothing is asked before it is needed
+}
+
 TEST_CASE("redis: passwords") {
   BLOCKATTN_REQUIRE_REDIS();
   const redis_process server({"--requirepass", "open sesame"});
