@@ -24,7 +24,7 @@ namespace {
 using namespace blockattn;
 
 struct limits {  // of the machine, in 1e9 a second
-  double f32 = 0, bf16 = 0, read = 0;
+  double f32 = 0, bf16 = 0, vector_bf16 = 0, read = 0;
 };
 const limits& measured(std::size_t threads) {
   static std::vector<limits> all(64);
@@ -32,7 +32,8 @@ const limits& measured(std::size_t threads) {
   if (of.f32 == 0) {
     thread_executor workers(threads);
     of.f32 = bench::fma_peak(workers);
-    of.bf16 = has_bf16_dot ? bench::dot_peak(workers) : of.f32;
+    of.bf16 = has_bf16_dot ? bench::bf16_peak(workers) : of.f32;
+    of.vector_bf16 = has_bf16_dot ? bench::dot_peak(workers) : of.f32;
     of.read = bench::read_bandwidth(workers);
   }
   return of;
@@ -165,6 +166,7 @@ void attention(benchmark::State& state) {
   state.counters["GFLOP/s"] = flops;
   state.counters["share"] = flops / (type == dtype::bf16 ? limit.bf16 : limit.f32);
   state.counters["peak"] = type == dtype::bf16 ? limit.bf16 : limit.f32;
+  if (type == dtype::bf16) state.counters["vector_share"] = flops / limit.vector_bf16;
   state.counters["GB/s"] = bytes;
   const limits& one = measured(1);
   state.counters["cpu_share"] = flops * median / least / (type == dtype::bf16 ? one.bf16 : one.f32);
