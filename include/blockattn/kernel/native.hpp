@@ -16,7 +16,7 @@ inline namespace BLOCKATTN_ISA {
 /// that name: examples/own_kernels.cpp. What each does stands at the function of the same name: pack.hpp
 /// (`pack_weights`, `gather_row`, `store_kv`), gemm.hpp, attention.hpp, rope.hpp, norm.hpp, activation.hpp.
 struct native_kernels {
-  [[nodiscard]] static constexpr const char* isa() noexcept { return isa_name(); }
+  [[nodiscard]] static const char* isa() noexcept { return isa_name(); }
 
   static void pack(executor_ref workers, const packed_matrix& to, std::byte* out, std::size_t first_row, dtype type,
                    const std::byte* source, std::size_t rows) noexcept;

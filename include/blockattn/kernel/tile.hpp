@@ -74,8 +74,8 @@ struct row_tiles {
   std::size_t taller = 0;  // the first so many tiles have one row more
 
   constexpr row_tiles() = default;
-  constexpr explicit row_tiles(std::size_t rows) noexcept
-      : count(ceil_div(rows, tile_rows)),
+  constexpr explicit row_tiles(std::size_t rows, std::size_t most = tile_rows) noexcept
+      : count(ceil_div(rows, most)),
         height(count == 0 ? 0 : rows / count),
         taller(count == 0 ? 0 : rows % count) {}
 
