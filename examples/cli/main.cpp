@@ -206,6 +206,15 @@ int main(int argc, char** argv) {
   bench->add_option("--question", o.question_tokens, "tokens of the question")->check(cli::whole(1, many));
   bench->add_option("--block", o.block_tokens, "tokens of a block")->check(cli::whole(1, many));
   bench->add_option("--repeats", o.repeats, "warm questions")->check(cli::whole(1, 1000));
+  bench->add_option("--layers", o.layers, "instead of the shape's")->check(cli::whole(1, 1000));
+  bench->add_option("--dim", o.dim, "instead of the shape's")->check(cli::whole(1, 65536));
+  bench->add_option("--heads", o.heads, "instead of the shape's")->check(cli::whole(1, 4096));
+  bench->add_option("--kv-heads", o.kv_heads, "instead of the shape's")->check(cli::whole(1, 4096));
+  bench->add_option("--head-dim", o.head_dim, "instead of the shape's")->check(cli::whole(2, 256));
+  bench->add_option("--ffn", o.ffn, "instead of the shape's")->check(cli::whole(1, 1u << 20));
+  bench->add_option("--vocab", o.vocab, "instead of the shape's")->check(cli::whole(1, 1u << 24));
+  bench->add_option("--plot", o.plot, "an SVG of time to first token against context, measured at halved contexts too");
+  bench->add_flag("--no-full", o.no_full, "leave out full attention, whose time grows with the square of the context");
   bench->callback([&] {
     if (o.context < o.block_tokens)
       throw CLI::ValidationError("--context", "expected at least one block of " + std::to_string(o.block_tokens) +

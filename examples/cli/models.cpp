@@ -182,7 +182,8 @@ ba::result<ba::session_options> session_options_of(const model& weights, const c
   if (out.kv != ba::dtype::i8) return out;
   // Said before anything is computed: a session would say it at the first prefill.
   if (o.position == "key_side")
-    return ba::fail(ba::errc::unsupported, "position: key_side would round int8 keys again; expected query_side or none");
+    return ba::fail(ba::errc::unsupported,
+                    "position: key_side would round int8 keys again; expected query_side or none");
   auto factors = ba::key_factors_of(weights);
   if (!factors) return std::move(factors).error();
   out.factors = *std::move(factors);

@@ -32,9 +32,9 @@ TEST_CASE("cli: int8 keys and values, in memory and in a folder") {
   CHECK(most > 0);
   CHECK(most < 0.05);
 
-  const std::string passages = folder.file("p.jsonl", std::string("{\"title\": \"A\", \"text\": \"Salt is sold at dawn.\"}\n"));
-  const json answer = run_json({"answer", "--model", m, "--passages", passages, "--question", "When?", "--max-tokens", "4",
-                                "--kv", "int8", "--compare"});
+  const std::string line = "{\"title\": \"A\", \"text\": \"Salt is sold at dawn.\"}\n";
+  const json answer = run_json({"answer", "--model", m, "--passages", folder.file("p.jsonl", line), "--question",
+                                "When?", "--max-tokens", "4", "--kv", "int8", "--compare"});
   CHECK(answer["compare"]["same_bits"] == true);
   CHECK(run_json({"generate", "--model", m, "--ids", ids, "--max-tokens", "3", "--kv", "int8"})["ids"].size() == 3);
   CHECK(check_refused({"logits", "--model", m, "--ids", ids, "--kv", "int8", "--position", "key_side"}, 1)

@@ -17,8 +17,8 @@ using namespace blockattn;
 
 constexpr std::int64_t everything = std::numeric_limits<std::int64_t>::max();
 
-// Measured: float rows 4e-7 to 2e-6 of the largest value; fixed-point ones 2e-5. Queries here are of size one; a query of
-// size n has n times the error in its scores.
+// Measured: float rows 4e-7 to 2e-6 of the largest value; fixed-point ones 2e-5. Queries here are of size one; a query
+// of size n has n times the error in its scores.
 double bound(compute_type compute) { return compute == compute_type::f32 ? 1e-5 : 1e-4; }
 
 // Runs tasks on real threads, the last task first, dealt in turns.
@@ -49,7 +49,8 @@ struct problem {
   std::mt19937 random{7};
 
   problem(std::uint32_t heads, std::uint32_t kv_heads, std::uint32_t head_dim, compute_type compute,
-          rope_layout layout = rope_layout::half_split, std::uint32_t rotary_dim = 0, std::int64_t window = everything) {
+          rope_layout layout = rope_layout::half_split, std::uint32_t rotary_dim = 0,
+          std::int64_t window = everything) {
     const auto scale = static_cast<float>(1.0 / std::sqrt(head_dim));
     shape = {heads, kv_heads, head_dim, dtype::i8, scale, window, rotary_dim, layout, compute};
     rope_config config;

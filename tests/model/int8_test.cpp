@@ -20,7 +20,8 @@ namespace {
 // small there by as much, as they are in a trained model, whose scores are not of the size of its keys.
 class outlier_weights {
  public:
-  explicit outlier_weights(ba::model_config config, float mean) : weights_(std::move(config), ba::dtype::f32, 5, 1.5f), mean_(mean) {}
+  explicit outlier_weights(ba::model_config config, float mean)
+      : weights_(std::move(config), ba::dtype::f32, 5, 1.5f), mean_(mean) {}
   [[nodiscard]] const ba::model_config& config() const noexcept { return weights_.config(); }
   [[nodiscard]] std::optional<ba::tensor_info> find(std::string_view name) const { return weights_.find(name); }
   [[nodiscard]] ba::result<ba::tensor_bytes> load(std::string_view name) const {
@@ -103,7 +104,9 @@ TEST_CASE("factors hold the error of models with outlier channels down", "[sessi
     const auto blocks = random_blocks({40, 64, 23, 51, 30}, model.config().vocab);
     ba::session<> exact(model, {}, {.kv = ba::dtype::f32}), half(model, {}, {.kv = ba::dtype::bf16});
     const auto expected = assembled_logits(exact, blocks);
-    const auto error = [&](auto&& session) { return rms_difference(assembled_logits(session, blocks), expected) / rms(expected); };
+    const auto error = [&](auto&& session) {
+      return rms_difference(assembled_logits(session, blocks), expected) / rms(expected);
+    };
     const std::vector<std::vector<ba::token>> samples = random_blocks({100, 60}, model.config().vocab, 99);
     const double plain = error(int8_session(model));
     const double weighed = error(int8_session(model, ba::key_factors_of(model).value()));
@@ -156,7 +159,8 @@ TEST_CASE("int8 keys move without a new rounding, however often", "[session][int
   CHECK(small[0]->checksum() == before);
 }
 
-TEST_CASE("int8: the same bits for any number of workers, alone and packed, cold, warm and restored", "[session][int8]") {
+TEST_CASE("int8: the same bits for any number of workers, alone and packed, cold, warm and restored",
+          "[session][int8]") {
   for (const auto compute : {ba::compute_type::automatic, ba::compute_type::f32}) {
     const auto config = small_config(24, 6, 2);
     const ba::random_weights weights(config, ba::dtype::bf16, 3, 2.0f);
@@ -216,7 +220,8 @@ TEST_CASE("int8: decoding appends to the tail at every slot of a lane; forks and
       twin.rewind(6).value();
       session.decode(twin, blocks[2][i]).value();
       session.decode(context, blocks[2][i]).value();
-      CHECK(same_bits({twin.logits().begin(), twin.logits().end()}, {context.logits().begin(), context.logits().end()}));
+      CHECK(same_bits({twin.logits().begin(), twin.logits().end()},
+                      {context.logits().begin(), context.logits().end()}));
       CHECK(same_bytes({twin.tail_layer(1), session.shape().layer_bytes(twin.tail_capacity())},
                        {context.tail_layer(1), session.shape().layer_bytes(context.tail_capacity())}));
       continue;

@@ -4,8 +4,8 @@
 ///
 ///     layers.N.keys     (kv_heads, tiles, ceil(head_dim/lane), 16, lane)   F32, BF16 or I8; keys at local positions
 ///     layers.N.values   (kv_heads, tiles*16/lane, round_up(head_dim,16), lane)
-///     layers.N.key_scales, layers.N.value_scales   (kv_heads, tiles, 16)       F32, of I8 only: an element is
-///                                                                              code * scale, a key that times its factor
+///     layers.N.key_scales, layers.N.value_scales   (kv_heads, tiles, 16)       F32, of I8 only: element = code * scale;
+///                                                                              a key is that times its factor
 ///     tokens            (round_up(n, 16))                                      I32, padded with -1
 ///
 /// The header is padded so that data begins on a 64-byte boundary, and every tensor's size is a multiple of 64: a

@@ -60,7 +60,8 @@ class basic_context {
       return fail(errc::invalid_argument, "context layout: expected layers, heads and dims, found ",
                   layout.shape.layers, ", ", layout.shape.kv_heads, ", ", layout.shape.head_dim);
     if (layout.shape.type == dtype::i8 && options.position == position_policy::key_side)
-      return fail(errc::unsupported, "context layout: key_side would round int8 keys again; expected query_side or none");
+      return fail(errc::unsupported,
+                  "context layout: key_side would round int8 keys again; expected query_side or none");
     return guarded([&]() -> result<basic_context> { return basic_context(std::move(layout), options, allocator); });
   }
 

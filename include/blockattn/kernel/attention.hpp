@@ -387,12 +387,12 @@ void with_rows_of(const attention_shape& shape, F&& f) noexcept {
   } else if (uses_tile_registers(shape.type)) {
     f(std::type_identity<task_rows<bf16, register_tiles>>{});
 #endif
-  } else if (shape.type == dtype::bf16) {
-    f(std::type_identity<task_rows<bf16, vector_tiles<bf16, row_operand_t<bf16>>>>{});
-  } else if (shape.compute == compute_type::f32) {
+  } else if (shape.type == dtype::i8 && shape.compute == compute_type::f32) {
     f(std::type_identity<int8_rows<float>>{});
-  } else {
+  } else if (shape.type == dtype::i8) {
     f(std::type_identity<int8_rows<std::int16_t>>{});
+  } else {
+    f(std::type_identity<task_rows<bf16, vector_tiles<bf16, row_operand_t<bf16>>>>{});
   }
 }
 

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT
-/// Attention over int8 keys and values (tensor/kv_panels.hpp): the steps of kernel/attention.hpp, whose products read the
-/// stored codes in place.
+/// Attention over int8 keys and values (tensor/kv_panels.hpp): the steps of kernel/attention.hpp, whose products read
+/// the stored codes in place.
 ///
 ///     s = (q' . codes of k) * scale of k            q' turned in f32, once for each segment
 ///     w = 2^(s - max);  sum += w
 ///     o += (w * scale of v) . codes of v
 ///
 /// `compute_type::automatic`: q' is rounded to 16-bit fixed point, one step for each row and segment, and w * scale to
-/// the same, one step for each row and 128 keys; products and sums are then exact in integers (simd/dot_int8.hpp), so that
-/// rounding is at most 1.54e-5 of a row's largest element and the integers are the same on every instruction set.
-/// `compute_type::f32`: rows stay floats, codes are widened. Both are tested against one double reference that reads the
-/// same codes (tests/kernel/attention_int8_test.cpp). The sum of weights is taken before they meet the scales of values,
-/// in f32: a rounded product with a scale is no weight.
+/// the same, one step for each row and 128 keys; products and sums are then exact in integers (simd/dot_int8.hpp), so
+/// that rounding is at most 1.54e-5 of a row's largest element and the integers are the same on every instruction set.
+/// `compute_type::f32`: rows stay floats, codes are widened. Both are tested against one double reference that reads
+/// the same codes (tests/kernel/attention_int8_test.cpp). The sum of weights is taken before they meet the scales of
+/// values, in f32: a rounded product with a scale is no weight.
 #pragma once
 
 #include <numbers>
@@ -55,8 +55,8 @@ struct int8_workspace : row_memory {
 
 BLOCKATTN_INLINE f32x16 magnitude(f32x16 x) noexcept { return max(x, zero16() - x); }
 
-// Rounds `floats` floats whose largest magnitude is `most` to fixed point; returns what one unit is worth. What is below
-// 2^-100 in all is zero.
+// Rounds `floats` floats whose largest magnitude is `most` to fixed point; returns what one unit is worth. What is
+// below 2^-100 in all is zero.
 inline float round_to_fixed(const float* in, std::size_t floats, float most, std::int16_t* out) noexcept {
   if (!(most > 0x1p-100f)) {
     std::memset(out, 0, floats * sizeof(std::int16_t));

@@ -2,8 +2,8 @@
 /// Keys and values as int8: one scale for each token and head, codes in [-127, 127], in the panels of
 /// tensor/kv_panels.hpp.
 ///
-/// scale = largest magnitude / 127; code = x / scale, rounded once, to nearest, ties to even. So an element is off by at
-/// most half a scale. A row below 2^-120 becomes zero. A row with a NaN or an infinity gets a NaN as scale, so that
+/// scale = largest magnitude / 127; code = x / scale, rounded once, to nearest, ties to even. So an element is off by
+/// at most half a scale. A row below 2^-120 becomes zero. A row with a NaN or an infinity gets a NaN as scale, so that
 /// whoever sees it sees that.
 #pragma once
 
@@ -54,8 +54,8 @@ inline float quantize_row(const float* in, std::size_t n, std::int8_t* codes) no
   return top / int8_most;
 }
 
-/// `store_kv` (kernel/pack.hpp) for int8. Calls for disjoint slots may run at the same time only if no four slots of one
-/// lane are shared between them: split at multiples of four.
+/// `store_kv` (kernel/pack.hpp) for int8. Calls for disjoint slots may run at the same time only if no four slots of
+/// one lane are shared between them: split at multiples of four.
 inline void store_kv_int8(const kv_shape& shape, const float* k, const float* v, std::size_t stride, std::byte* layer,
                           std::size_t room, std::size_t first, std::size_t n) noexcept {
   constexpr std::size_t lane = 4;
@@ -81,7 +81,8 @@ inline void store_kv_int8(const kv_shape& shape, const float* k, const float* v,
 }
 
 /// `zero_kv_padding` for int8: codes and scales of the last tile's slots that hold no token.
-inline void zero_kv_padding_int8(const kv_shape& shape, std::byte* layer, std::size_t room, std::size_t tokens) noexcept {
+inline void zero_kv_padding_int8(const kv_shape& shape, std::byte* layer, std::size_t room,
+                                 std::size_t tokens) noexcept {
   constexpr std::size_t lane = 4;
   const std::size_t end = round_up(tokens, panel_width), width = round_up(shape.head_dim, panel_width);
   const std::size_t key_width = round_up(shape.head_dim, lane);
@@ -92,8 +93,8 @@ inline void zero_kv_padding_int8(const kv_shape& shape, std::byte* layer, std::s
       out = layer + shape.value_offset(head, room) + shape.value_index(slot, 0);
       for (std::size_t c = 0; c < width; ++c) out[c * lane] = std::byte{0};
     }
-    std::memset(layer + shape.key_scale_offset(head, room) + tokens * sizeof(float), 0, (end - tokens) * sizeof(float));
-    std::memset(layer + shape.value_scale_offset(head, room) + tokens * sizeof(float), 0, (end - tokens) * sizeof(float));
+    for (const std::size_t scales : {shape.key_scale_offset(head, room), shape.value_scale_offset(head, room)})
+      std::memset(layer + scales + tokens * sizeof(float), 0, (end - tokens) * sizeof(float));
   }
 }
 

@@ -12,9 +12,9 @@
 
 namespace blockattn::inline v0 {
 
-/// Root mean squares of each key dim over all tokens of `lists`, each encoded alone. A rotation changes no pair's length,
-/// so keys may be measured where they stand. `workers` run the passes. Errors: `invalid_argument` if there is no token or
-/// one outside the vocabulary.
+/// Root mean squares of each key dim over all tokens of `lists`, each encoded alone. A rotation changes no pair's
+/// length, so keys may be measured where they stand. `workers` run the passes. Errors: `invalid_argument` if there is
+/// no token or one outside the vocabulary.
 template <class Model>
 [[nodiscard]] result<std::shared_ptr<const key_factors>> calibrate(const Model& model,
                                                                    std::span<const std::vector<token>> lists,

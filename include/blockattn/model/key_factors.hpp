@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 /// What int8 keys are divided by before they are rounded: one factor for each layer, key/value head and rotary pair.
 ///
-/// A scale of an int8 key serves all its dims, so a dim whose keys are tens of times larger than the others (as in models
-/// with biased keys, Qwen2.5 among them) costs those most of their bits. Dividing both dims of a rotary pair by one factor
-/// commutes with the rotation, and multiplying the query by it leaves every score as it is:
+/// A scale of an int8 key serves all its dims, so a dim whose keys are tens of times larger than the others (as in
+/// models with biased keys, Qwen2.5 among them) costs those most of their bits. Dividing both dims of a rotary pair by
+/// one factor commutes with the rotation, and multiplying the query by it leaves every score as it is:
 ///
 ///     <q, R k>  =  <f q, R (k / f)>        f constant on pairs
 ///
@@ -25,8 +25,8 @@ namespace blockattn::inline v0 {
 /// Immutable; sessions share it.
 class key_factors {
  public:
-  /// From the sizes of keys: (layers, kv_heads, head_dim) non-negative floats, such as root mean squares. The factor of a
-  /// pair is the root of the sum of its two squares, relative to the largest of its head; at least 1/1024 of that, so
+  /// From the sizes of keys: (layers, kv_heads, head_dim) non-negative floats, such as root mean squares. The factor of
+  /// a pair is the root of the sum of its two squares, relative to the largest of its head; at least 1/1024 of that, so
   /// that a pair without keys gets no infinite ones. Errors: `shape_mismatch` for another number of sizes,
   /// `invalid_argument` for one that is negative or not finite.
   [[nodiscard]] static result<key_factors> from_sizes(const model_config& c, std::span<const float> sizes) {
@@ -40,7 +40,8 @@ class key_factors {
       float* to = out.values_.data() + h * d;
       for (std::size_t i = 0; i < d; ++i) {
         if (!(in[i] >= 0) || !std::isfinite(in[i]))
-          return fail(errc::invalid_argument, "key factors: expected sizes from 0 on, found ", in[i], " at ", h * d + i);
+          return fail(errc::invalid_argument, "key factors: expected sizes from 0 on, found ", in[i], " at ",
+                      h * d + i);
         to[i] = in[i];
       }
       for (std::size_t m = 0; m < c.rope.rotary_dim / 2; ++m) {
@@ -69,8 +70,8 @@ class key_factors {
   std::uint64_t name_ = 0;
 };
 
-/// Factors without data, from what the weights say of a key of ordinary input: its bias and the length of its row, or the
-/// weight of its norm. Complexity: one pass over the key projections.
+/// Factors without data, from what the weights say of a key of ordinary input: its bias and the length of its row, or
+/// the weight of its norm. Complexity: one pass over the key projections.
 template <class Model>
 [[nodiscard]] result<std::shared_ptr<const key_factors>> key_factors_of(const Model& model) {
   const model_config& c = model.config();

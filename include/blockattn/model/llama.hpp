@@ -57,8 +57,8 @@ class llama {
   /// The shape of keys and values of this model, stored as `type`.
   [[nodiscard]] kv_shape kv(dtype type) const noexcept { return {config_.layers, config_.kv_heads, config_.head_dim, type}; }
 
-  /// How large each key dim of a layer is for an ordinary input, (kv_heads * head_dim) floats: the root mean square over
-  /// inputs whose normed elements are independent and of size one. For `key_factors_of`.
+  /// How large each key dim of a layer is for an ordinary input, (kv_heads * head_dim) floats: the root mean square
+  /// over inputs whose normed elements are independent and of size one. For `key_factors_of`.
   void expected_keys(std::size_t l, float* out) const;
 
   /// Runs a pass. Takes scratch from `scratch`, which the caller resets between passes; allocates nothing else.

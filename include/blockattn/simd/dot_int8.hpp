@@ -2,11 +2,10 @@
 /// Steps of a product with panels of int8, four to a lane. Two kinds of rows:
 ///
 /// - `float`: codes are widened, products and sums are those of floats.
-/// - `std::int16_t`, *fixed-point*: integers of at most `fixed_most` = 127 * 256 in magnitude. Products and sums are exact
-///   in 32 bits, so no order of additions, no tile and no instruction set changes a bit. Sixteen bits and not eight,
-///   because a row's largest element sets its step: queries carry the factors that keys were divided by, so their elements
-///   differ by two orders of magnitude, and weights of one step do by more. As fast as it gets without an error of size:
-///   AVX-512 VNNI multiplies four lanes' bytes by 16 bits in two instructions (vpdpwssd), of 8 bits in one.
+/// - `std::int16_t`, *fixed-point*: integers of at most `fixed_most` = 127 * 256 in magnitude. Products and sums are
+///   exact in 32 bits, so no order of additions, no tile and no instruction set changes a bit. Sixteen bits and not
+///   eight, because a row's largest element sets its step: queries carry the factors that keys were divided by, so their
+///   elements differ by two orders of magnitude, and weights of one step do by more.
 ///
 /// The accumulators of fixed-point rows are f32x16 that hold the bits of int32: nothing but `apply` and
 /// `fixed_to_float` may look at them. No saturating instruction is used (vpmaddubsw would be one).
@@ -62,7 +61,9 @@ template <class F, class... X>
 BLOCKATTN_INLINE native_i32 by_quarters(F&& f, X... x) noexcept {
   using parts = quarters<native_i32::size / 4>;
   parts out;
-  unroll<native_i32::size / 4>([&](auto i) BLOCKATTN_LAMBDA_INLINE { out.of[i] = f(std::bit_cast<parts>(x).of[i]...); });
+  unroll<native_i32::size / 4>([&](auto i) BLOCKATTN_LAMBDA_INLINE {
+    out.of[i] = f(std::bit_cast<parts>(x).of[i]...);
+  });
   return std::bit_cast<native_i32>(out);
 }
 #if defined(__AVX512BW__)

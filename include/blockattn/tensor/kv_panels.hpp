@@ -71,7 +71,8 @@ struct kv_shape {
   }
   /// Bytes of one layer: keys, values and scales of all heads. A multiple of 64.
   [[nodiscard]] constexpr std::size_t layer_bytes(std::size_t tokens) const noexcept {
-    return kv_heads * ((key_panel(tokens) + value_panel(tokens)) * element_bytes() + 2 * scales(tokens) * sizeof(float));
+    return kv_heads *
+           ((key_panel(tokens) + value_panel(tokens)) * element_bytes() + 2 * scales(tokens) * sizeof(float));
   }
   /// Where the keys and the values of a head start, in bytes from the start of a layer whose room is `tokens`.
   [[nodiscard]] constexpr std::size_t key_offset(std::size_t head, std::size_t tokens) const noexcept {
