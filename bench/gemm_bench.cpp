@@ -102,7 +102,7 @@ void run(benchmark::State& state, const format& f, const shape& s, std::size_t w
 
   const bool reading = s.rows <= 4;
   const auto peak_now = [&] {
-    return reading ? bench::read_bandwidth(pool) : rounded ? bench::dot_peak(pool) : bench::fma_peak(pool);
+    return reading ? bench::read_bandwidth(pool) : rounded ? bench::bf16_peak(pool) : bench::fma_peak(pool);
   };
   // The machine is shared and its clock moves: the largest peak seen so far counts, so that no share is flattered.
   static std::map<std::pair<int, std::size_t>, double> largest;

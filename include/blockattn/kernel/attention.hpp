@@ -332,7 +332,7 @@ void attend_tasks(executor_ref workers, std::span<const attention_job> jobs, con
   using workspace = typename Rows::workspace;
   scratch_cutter common(scratch);
   job_plan* const plans = common.take<job_plan>(jobs.size());
-  const attention_plan plan(jobs, shape, plans);
+  const attention_plan plan(jobs, shape, plans, workers.concurrency());
   float* const partials = common.take<float>(plan.partials);
   std::byte* const private_memory = scratch + common.used();
   scratch_cutter count;

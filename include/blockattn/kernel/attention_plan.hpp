@@ -74,12 +74,15 @@ struct attention_task {
   std::size_t part = 0;
 };
 
-/// The cut of a job. It depends on the job and the shape alone: never on workers or on other jobs.
-[[nodiscard]] inline job_plan plan_job(const attention_job& job, const attention_shape& shape) noexcept {
+/// The cut of a job. Its parts depend on the job alone; its tiles, which change no bit, are at least `least_tiles` where
+/// that leaves each of them 32 rows, so that many workers find something to do.
+[[nodiscard]] inline job_plan plan_job(const attention_job& job, const attention_shape& shape,
+                                       std::size_t least_tiles = 1) noexcept {
   job_plan plan;
   if (job.tokens == 0) return plan;
   // Tiles of equal height, in whole register tiles where the group allows it.
-  plan.tiles = ceil_div(job.tokens, task_tokens(shape));
+  plan.tiles = std::max(ceil_div(job.tokens, task_tokens(shape)),
+                        std::min(least_tiles, ceil_div(job.tokens * group_of(shape), 2 * panel_width)));
   plan.tile_tokens = ceil_div(job.tokens, plan.tiles);
   const std::size_t group = group_of(shape);
   if (plan.tiles > 1 && group <= tile_rows && tile_rows % group == 0)
@@ -101,10 +104,12 @@ struct attention_plan {
   std::size_t partials = 0;  // floats
 
   /// Plans all jobs; `memory` holds one plan for each, or is null when only the totals matter.
-  attention_plan(std::span<const attention_job> list, const attention_shape& shape, job_plan* memory) noexcept {
+  attention_plan(std::span<const attention_job> list, const attention_shape& shape, job_plan* memory,
+                 std::size_t workers = 1) noexcept {
     if (memory != nullptr) jobs = {memory, list.size()};
+    const std::size_t least_tiles = ceil_div(2 * workers, std::max<std::size_t>(list.size() * shape.kv_heads, 1));
     for (std::size_t j = 0; j < list.size(); ++j) {
-      job_plan plan = plan_job(list[j], shape);
+      job_plan plan = plan_job(list[j], shape, least_tiles);
       plan.first_task = tasks;
       plan.first_partial = partials;
       tasks += plan.tiles * plan.parts * shape.kv_heads;

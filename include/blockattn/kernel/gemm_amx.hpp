@@ -105,7 +105,7 @@ inline void project_amx(executor_ref workers, const packed_matrix& w, const floa
   const std::size_t row_groups = ceil_div(plan.tiles, amx_plan::most_tiles);
   const std::size_t group_tiles = ceil_div(plan.tiles, row_groups);
   std::size_t task_panels = 32;
-  while (task_panels > 4 && ceil_div(panels, task_panels) * row_groups < 4 * workers.concurrency()) task_panels /= 2;
+  while (task_panels > 2 && ceil_div(panels, task_panels) * row_groups < 4 * workers.concurrency()) task_panels /= 2;
   while (task_panels * panel_bytes < 128 * 1024) task_panels *= 2;
   const std::size_t column_groups = ceil_div(panels, task_panels), widest = amx_groups(plan.height);
 

@@ -57,8 +57,9 @@ namespace blockattn::inline v0 {
 inline namespace BLOCKATTN_ISA {
 
 #if BLOCKATTN_HAS_AMX
-/// Whether this process may use tile registers (Linux 5.16 or newer grants them on demand, but not under every sandbox or
-/// emulator). Asked once; then it stays, so that all products of a process have the same bits. Thread-safe.
+/// Whether this process may use tile registers. Linux 5.16 or newer grants them on demand, but not under every sandbox or
+/// emulator, and not to a process that has an alternate signal stack too small for them. Asked once; then it stays, so
+/// that all products of a process have the same bits. Thread-safe.
 [[nodiscard]] inline bool amx_granted() noexcept {
   static const bool granted = [] {
     constexpr long request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
