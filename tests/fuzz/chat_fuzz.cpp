@@ -54,9 +54,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   static const auto all = ba::chat_templates();
   const ba::chat_template& t = all[choice / 2 % all.size()];
   ba::marked_text whole, turns, cut;
-  for (const auto& m : ba::render_messages(t, messages).value()) whole.add(m);
-  for (const auto& m : ba::render_turns(t, messages).value()) turns.add(m);
-  for (const auto& m : ba::segment_messages(t, messages, limit).value()) cut.add(m);
+  const auto each = ba::render_messages(t, messages).value();
+  const auto by_turn = ba::render_turns(t, messages).value();
+  const auto by_piece = ba::segment_messages(t, messages, limit).value();
+  for (const auto& m : each) whole.add(m);
+  for (const auto& m : by_turn) turns.add(m);
+  for (const auto& m : by_piece) cut.add(m);
   require(turns == whole && cut == whole);
 
   const auto ids = ba::encode(words(), whole, ba::options_of(t, words(), false));

@@ -120,19 +120,19 @@ TEST_CASE("a damaged dataset is named by line and member", "[text]") {
 
 TEST_CASE("the published files are read whole", "[text]") {
   BLOCKATTN_REQUIRE_DATA(data);
-  const auto musique = ba::open_dataset(data / "passages" / "musique-100.json").value();
+  const auto musique = ba::open_dataset(data / "data" / "passages" / "musique-100.json").value();
   REQUIRE(musique.size() == 100);
   CHECK(musique[0].passages.size() == 20);
   CHECK(musique[0].passages[0].title == "Journal of Mathematical Physics");
   CHECK(musique[0].answers == std::vector<std::string>{"G. Stanley Hall", "Stanley Hall"});
   for (const auto& s : musique) CHECK((s.passages.size() == 20 && !s.answers[0].empty()));
-  const auto hotpot = ba::open_dataset(data / "passages" / "hotpotqa-100.json", dataset_format::hotpotqa).value();
+  const auto hotpot = ba::open_dataset(data / "data" / "passages" / "hotpotqa-100.json", dataset_format::hotpotqa).value();
   REQUIRE(hotpot.size() == 100);
   CHECK(hotpot[0].question == "If Gallu is a demon Lilu is what?");
   CHECK(hotpot[0].passages.size() == 10);
   CHECK(hotpot[0].answers == std::vector<std::string>{"a spirit"});
   CHECK(hotpot[0].passages[0].text.find("collectible dice game") != std::string::npos);
-  const auto file = data / "passages" / "nq-open-oracle.jsonl.gz";
+  const auto file = data / "data" / "passages" / "nq-open-oracle.jsonl.gz";
   CHECK(ba::open_dataset(file).error().code == ba::errc::unsupported);
   const std::string text = gunzipped(file);
   const auto nq = ba::read_dataset(text).value();

@@ -15,13 +15,15 @@ namespace ba = blockattn;
 TEST_CASE("segment, tokenise, join: nothing is lost on any reference text", "[text]") {
   BLOCKATTN_REQUIRE_DATA(data);
   std::vector<std::string> texts;
-  for (const auto& entry : std::filesystem::directory_iterator(data / "babi"))
+  for (const auto& entry : std::filesystem::directory_iterator(data / "data" / "babi"))
     if (entry.path().extension() == ".txt") texts.push_back(blockattn_test::read_text(entry.path()).substr(0, 60000));
   for (const auto& entry : std::filesystem::directory_iterator(data / "tokenizers"))
     if (entry.path().extension() == ".inp") texts.push_back(blockattn_test::read_text(entry.path()));
-  for (const char* name : {"musique-100.json", "hotpotqa-100.json"})
-    for (const auto& s : ba::open_dataset(data / "passages" / name).value())
+  for (const char* name : {"musique-100.json", "hotpotqa-100.json"}) {
+    const auto samples = ba::open_dataset(data / "data" / "passages" / name).value();
+    for (const auto& s : samples)
       for (std::size_t i = 0; i < s.passages.size(); i += 3) texts.push_back(s.passages[i].text);
+  }
   REQUIRE(texts.size() > 900);
 
   for (const char* name : {"llama-spm", "gpt-2"}) {
@@ -32,7 +34,8 @@ TEST_CASE("segment, tokenise, join: nothing is lost on any reference text", "[te
     for (const std::string& text : texts) {
       for (const char* by : {"delimiter", "passages", "whole"}) {
         std::string again, cut;
-        for (const std::string_view block : ba::segment(text, by).value()) {
+        const auto found = ba::segment(text, by).value();
+        for (const std::string_view block : found) {
           again += words.decode(words.encode(block));
           cut += block;
           ++blocks;
@@ -48,7 +51,7 @@ TEST_CASE("segment, tokenise, join: nothing is lost on any reference text", "[te
 
 TEST_CASE("a large JSON document is cut and comes back in tokens", "[text]") {
   BLOCKATTN_REQUIRE_DATA(data);
-  const std::string document = blockattn_test::read_text(data / "passages" / "hotpotqa-100.json");
+  const std::string document = blockattn_test::read_text(data / "data" / "passages" / "hotpotqa-100.json");
   const auto blocks = ba::segment_json_state(document).value();
   CHECK(blocks.size() > 1000);
   const auto file = ba::gguf_file::open(data / "tokenizers" / "ggml-vocab-llama-spm.gguf").value();

@@ -2,7 +2,7 @@
 /// A JSON document in blocks, for states that change little from one question to the next (the paper's appendix A: the
 /// state of a game, frame by frame). An edit of one value changes exactly one block.
 ///
-///     for (const state_block& b : segment_json_state(text, {.leaves = 2, .together = 1}).value()) ...
+///     const std::vector<state_block> blocks = segment_json_state(text, {.leaves = 2, .together = 1}).value();
 ///     $.chips.p1: {"bet":10,"remain":990}
 ///     $.chips.p2: {"bet":50,"remain":950}
 ///
