@@ -171,4 +171,18 @@ inline double yarn_pair(double rotations, double dim, double theta, double origi
   return out;
 }
 
+/// Floats of one turn table.
+[[nodiscard]] inline std::size_t table_floats(const rope_frequencies& rope) noexcept { return rope.table_floats(); }
+
+/// The table of a position, with the magnitude on both halves: what rotates a fresh query or key.
+inline void scaled_table(const rope_frequencies& rope, std::int64_t position, float* out) noexcept {
+  rope.cos_sin(position, out);
+  const auto scale = [](float* from, float* to, double magnitude) {
+    if (magnitude != 1.0)
+      for (const auto m = static_cast<float>(magnitude); from != to; ++from) *from *= m;
+  };
+  scale(out, out + 2 * rope.pairs(), rope.magnitude);
+  scale(out + 2 * rope.pairs(), out + table_floats(rope), rope.local_magnitude);
+}
+
 }  // namespace blockattn::inline v0
