@@ -182,7 +182,13 @@ TEST_CASE("cli: a Hugging Face folder and its file are models, like the GGUF of 
       CHECK(seen["formats"].size() >= 1);
       const json next = run_json({"generate", "--model", model, "--ids", joined(golden.all()), "--blocks",
                                   joined(golden.lengths()), "--kv", "f32", "--compute", "f32", "--max-tokens", "16"});
-      CHECK(next["ids"] == golden.json["block_abs_greedy"]);
+      auto greedy = golden.json["block_abs_greedy"].get<std::vector<int>>();
+      const auto ids = next["ids"].get<std::vector<int>>();
+      // The words of the GGUF know a token that ends a text; the folder has none.
+      CHECK((next["finish"] == "length" || model.ends_with(".gguf")));
+      CHECK_FALSE(ids.empty());
+      if (next["finish"] == "stop") greedy.resize(std::min(greedy.size(), ids.size()));
+      CHECK(ids == greedy);
     }
   }
   // Overrides reach a folder too.

@@ -449,3 +449,33 @@ TEST_CASE("gguf weights: the narrow types") {
   w.tensor("blk.0.ffn_down.weight", {256, 2}, 10, byte_vector(2 * 84));
   refuses(w, ba::errc::unsupported, "tensor blk.0.ffn_down.weight: expected F32, F16, BF16, Q8_0, Q4_0");
 }
+
+TEST_CASE("gguf weights: what the files of Gemma 3 say and do not say") {
+  gguf_writer w = small_gguf("gemma3");
+  w.u32("gemma3.attention.sliding_window", 8).f32("gemma3.rope.freq_base", 1e6f);
+  w.text("gemma3.rope.scaling.type", "linear").f32("gemma3.rope.scaling.factor", 8);
+  ba::model_config c = config_of(w);
+  CHECK(c.post_norms);
+  CHECK(c.qk_norm);
+  CHECK(c.gate == ba::gate_function::gelu_tanh);
+  CHECK(c.embedding_scale == std::sqrt(8.0f));
+  CHECK(c.attention_scale == 0);
+  CHECK(c.windows == std::vector<std::uint32_t>{8, 8});
+  CHECK(c.rope.layout == ba::rope_layout::half_split);
+  CHECK(c.rope.factor == 8);
+  REQUIRE(c.local_rope);
+  CHECK(c.local_rope->theta == 1e4);
+  CHECK(c.local_rope->scaling == ba::rope_scaling::none);
+  w.f32("gemma3.rope.freq_base_swa", 2e4f);
+  CHECK(config_of(w).local_rope->theta == 2e4);
+  // The largest model, known by its layers; every sixth layer sees everything.
+  w.u32("gemma3.block_count", 62);
+  c = config_of(w);
+  CHECK(c.attention_scale == 0.5f);  // 1 / sqrt(dim / heads), of a head size of 4 by chance the same
+  CHECK(c.windows.size() == 62);
+  for (std::size_t l = 0; l < 62; ++l) CHECK(c.windows[l] == (l % 6 == 5 ? 0 : 8));
+  w.u32("gemma3.attention.key_length", 2).u32("gemma3.attention.value_length", 2);
+  CHECK(config_of(w).attention_scale == 0.5f);
+  refuses(small_gguf("gemma3"), ba::errc::bad_format, "key gemma3.attention.sliding_window: expected a window");
+  refuses(w.f32("gemma3.final_logit_softcapping", 30), ba::errc::unsupported, "final_logit_softcapping: expected 0");
+}

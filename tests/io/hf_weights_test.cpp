@@ -283,6 +283,45 @@ TEST_CASE("a folder: one file, several, and from memory") {
     hf.release("nothing");
   }
   CHECK(all[2].files().size() == 3);
+  // Where the file is silent the embedding matrix says how many words there are.
+  json silent = hf_json(config, "llama");
+  silent.erase("vocab_size");
+  CHECK(ba::hf_weights::from_memory(silent.dump(), whole.files[0]).value().config().vocab == 53);
+}
+
+TEST_CASE("a norm of 1 + w is handed out as floats, whatever it is stored as") {
+  auto config = small_config();
+  config.qk_norm = config.post_norms = config.tied_embeddings = true;
+  const random_model weights(config, 4);
+  json j = hf_json(config, "gemma3_text");
+  j["sliding_window"] = 8;
+  const auto whole = hf_files_of(weights.source());
+  const auto file = ba::safetensors_file::from_memory(whole.files[0]).value();
+  for (const std::string type : {"F32", "F16", "BF16"}) {
+    INFO(type);
+    safetensors_writer w;
+    std::vector<float> expected;
+    for (const auto& t : file.tensors()) {
+      const auto data = file.load(t).value();
+      std::vector<float> values(data.bytes().size() / 4);
+      std::memcpy(values.data(), data.bytes().data(), data.bytes().size());
+      byte_vector bytes;
+      for (const float x : values) {
+        const float kept = type == "F32" ? x : type == "F16" ? ba::widen(ba::to_f16(x)) : ba::widen(ba::to_bf16(x));
+        if (type == "F32") put(bytes, x);
+        if (type == "F16") put(bytes, ba::to_f16(x).bits);
+        if (type == "BF16") put(bytes, ba::to_bf16(x).bits);
+        if (t.name == "model.norm.weight") expected.push_back(1.0f + kept);
+      }
+      w.tensor(t.name, type, t.shape, bytes);
+    }
+    const auto bytes = w.build();
+    const auto hf = ba::hf_weights::from_memory(j.dump(), bytes).value();
+    CHECK(hf.find("model.norm.weight") == ba::tensor_info{ba::dtype::f32, 1, 24, 96});
+    CHECK(floats_of(hf, "model.norm.weight") == expected);
+    CHECK(hf.find("model.embed_tokens.weight")->type ==
+          (type == "F32" ? ba::dtype::f32 : type == "F16" ? ba::dtype::f16 : ba::dtype::bf16));
+  }
 }
 
 TEST_CASE("names: without a prefix, multimodal, what is passed over and what is not understood") {

@@ -139,6 +139,7 @@ class llama<Kernels, Allocator>::binder {
 
   void done(const std::string& name) {
     source_.release(name);
+    ordered_ = {};  // no tensor is held twice while the next one is read
     ++packed_;
     if (options_.progress) options_.progress(packed_, total_);
   }
