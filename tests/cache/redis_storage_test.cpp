@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Blocks in a server: the same bits come back; whatever the server, the network or the values do, it is a miss with a
 // reason and a counter, in bounded time.
+#include <blockattn/cache/directory_storage.hpp>
 #include <blockattn/cache/kv_store.hpp>
 #include <blockattn/cache/redis_storage.hpp>
-#include <blockattn/cache/tier.hpp>
+#include <blockattn/cache/tiers.hpp>
 
 #include "../support/random_model.hpp"
 #include "folder_of_blocks.hpp"
@@ -177,6 +178,39 @@ TEST_CASE("redis: a server that goes and comes back") {
   server.tell({"CLIENT", "KILL", "TYPE", "normal"});
   CHECK(s.has(r, 1));
   CHECK(r.counters().failures == 1);
+}
+
+TEST_CASE("redis: memory over a folder over a server: the same bits from each, and a dead server is a miss") {
+  BLOCKATTN_REQUIRE_REDIS();
+  redis_process server;
+  const blockattn_test::temporary_folder folder;
+  small_blocks s;
+  auto near = ba::directory_storage<>::open({.folder = folder.path(), .isa = "test"}).value();
+  ba::redis_storage far(at(server.where()));
+  using both = ba::tiers<ba::directory_storage<>&, ba::redis_storage&>;
+  const std::vector<std::vector<ba::token>> asked{s.ids(1), s.ids(2)};
+  const auto come_from = [&](const std::string& where) {
+    ba::tiered_store<both> store({.budget_bytes = std::size_t{1} << 20}, both(near, far));
+    std::vector<ba::block_origin> origins;
+    const auto blocks = store.find_or_encode(asked, s.encoder, {.origins = &origins}).value();
+    for (std::size_t i = 0; i < 2; ++i) {
+      CHECK(has_fake_payload(*blocks[i]));
+      CHECK(origins[i].where == where);
+    }
+    ba::inline_executor here;
+    store.drain(here);
+  };
+  const auto empty_folder = [&] {
+    for (const std::size_t i : {1, 2}) REQUIRE(near.erase(s.key(i)));
+  };
+  come_from("miss");
+  come_from("directory");
+  empty_folder();
+  come_from("redis");
+  empty_folder();
+  server.stop();
+  come_from("miss");
+  come_from("directory");
 }
 
 TEST_CASE("redis: as docs/storage.md makes one") {

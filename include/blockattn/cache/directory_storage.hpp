@@ -65,7 +65,7 @@ struct collected {
   std::uint64_t bytes = 0;  // of all of them
 };
 
-/// Blocks in files. All members are safe from several threads, and folders from several processes:
+/// Blocks in files; copies share one storage. All members are safe from several threads, and folders from several processes:
 /// - A file appears whole, by a rename, and never changes. A file that is mapped stays readable after it is removed;
 ///   its disk space is free once the last handle is gone.
 /// - The budget holds over all processes that use the same one: room is made and taken under a lock of the folder, which
