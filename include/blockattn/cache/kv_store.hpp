@@ -398,7 +398,9 @@ class kv_store {
                                         const kv_request& request) {
     if (block == nullptr) return fail(errc::invalid_argument, "kv_store: insert: expected a block, found null");
     shard& s = memory_.shard_of(block->key());
+    departed expired;  // freed after the lock is
     const auto there = [&]() -> std::optional<result<block_handle>> {
+      (void)memory_.find(s, block->key(), block->tokens(), expired);  // what has expired goes
       const slot_id at = s.table.find(block->key());
       if (at == no_slot || s.table[at].block == nullptr) return std::nullopt;
       if (std::ranges::equal(s.table[at].tokens(), block->tokens())) return s.table[at].block;
@@ -507,6 +509,7 @@ class kv_store {
           continue;
         }
         take(w.list, c);
+        if (request.origins != nullptr) (*request.origins)[w.list].where = "memory";
         trace_({store_action::wait, c.key, "memory", c.block->bytes(), 0});
         shard& s = memory_.shard_of(c.key);
         const std::lock_guard guard(s.lock);
