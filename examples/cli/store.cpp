@@ -68,8 +68,18 @@ result<json> look(const options& o, bool verify) {
   return out;
 }
 
+// Bytes of all blocks and unfinished files.
+std::uint64_t bytes_of(const std::string& folder) {
+  std::uint64_t sum = 0;
+  if (const auto entries = ba::native_file_system().scan(folder))
+    for (const ba::folder_entry& e : *entries)
+      if (ba::block_key_of_name(e.name) || ba::is_temporary_name(e.name)) sum += e.bytes;
+  return sum;
+}
+
 result<json> collect(const options& o) {
   if (auto there = require_folder(o.store); !there) return std::move(there).error();
+  const std::uint64_t before = bytes_of(o.store);
   // Opened without a budget first, so that what is evicted for it is in the report.
   options unlimited = o;
   unlimited.store_budget = options().store_budget;
@@ -77,18 +87,17 @@ result<json> collect(const options& o) {
   if (!folder) return std::move(folder).error();
   auto done = folder->collect();
   if (!done) return std::move(done).error();
-  done->leftovers += folder->counters().leftovers;
-  const std::uint64_t before = folder->counters().bytes;
+  const std::uint64_t leftovers = folder->counters().leftovers;  // those found by opening too
   const auto within = open_folder(o);
   if (!within) return within.error();
   const auto now = within->counters();
-  done->evicted += now.evictions;
-  done->bytes += before - std::min<std::uint64_t>(before, now.bytes);
+  const std::uint64_t removed = before - std::min(before, bytes_of(o.store));
   if (!o.common.json)
-    std::printf("removed %zu unfinished, %zu damaged, %zu oldest; %zu blocks, %.1f MB left\n", done->leftovers,
-                done->damaged, done->evicted, now.blocks, static_cast<double>(now.bytes) * 1e-6);
-  return json{{"leftovers", done->leftovers}, {"damaged", done->damaged}, {"evicted", done->evicted},
-              {"removed_bytes", done->bytes}, {"blocks", now.blocks},     {"bytes", now.bytes}};
+    std::printf("removed %zu unfinished, %zu damaged, %zu oldest; %zu blocks, %.1f MB left\n",
+                static_cast<std::size_t>(leftovers), done->damaged, static_cast<std::size_t>(now.evictions), now.blocks,
+                static_cast<double>(now.bytes) * 1e-6);
+  return json{{"leftovers", leftovers},    {"damaged", done->damaged}, {"evicted", now.evictions},
+              {"removed_bytes", removed}, {"blocks", now.blocks},     {"bytes", now.bytes}};
 }
 
 result<json> export_blocks(const options& o) {

@@ -37,7 +37,7 @@ namespace {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 constexpr std::size_t kills = 200;  // a sanitizer makes a process too heavy to start in the thousands
 #else
-constexpr std::size_t kills = 1200;
+constexpr std::size_t kills = 1000;
 #endif
 constexpr std::size_t keys = 12, room = 5;
 
@@ -155,7 +155,7 @@ TEST_CASE("directory: processes killed while they write, evict and share") {
     for (std::size_t c = 0; c < 2; ++c)
       children[c] = in_a_child([&] { work(tight.path(), roomy[c].path(), 2 * round + c + 1, 100000, *facts[c].operator->()); });
     for (const pid_t child : children) {
-      std::this_thread::sleep_for(std::chrono::microseconds(random.below(2500)));
+      std::this_thread::sleep_for(std::chrono::microseconds(random.below(2000)));
       ::kill(child, SIGKILL);
       REQUIRE(end_of(child) == -SIGKILL);  // and not an exit because something was wrong
       ++killed;
@@ -163,7 +163,7 @@ TEST_CASE("directory: processes killed while they write, evict and share") {
     const auto sum = sum_of(tight.path());  // as they left it, what they were writing included
     REQUIRE(sum.bytes <= budget);
     leftovers += sum.temporaries;
-    if (round % 4 == 0) all_whole(tight.path(), s);
+    if (round % 8 == 0) all_whole(tight.path(), s);
     for (std::size_t c = 0; c < 2; ++c) {
       const std::size_t saved = facts[c]->saved;
       if (saved < 60 && killed < kills) continue;

@@ -377,6 +377,18 @@ TEST_CASE("directory: a folder that is locked for too long, or is none") {
   CHECK(directory::open({.folder = file}).error().code == ba::errc::io);
 }
 
+TEST_CASE("directory: as docs/storage.md opens one") {
+  const temporary_folder temporary;
+  const std::string path = temporary / "a/new/folder", isa = "test";
+  // region: open
+  auto folder = ba::directory_storage<>::open({.folder = path, .budget_bytes = std::uint64_t{8} << 30, .isa = isa});
+  // endregion: open
+  REQUIRE(folder);
+  small_blocks s;
+  REQUIRE(s.save(*folder, 1));
+  CHECK(s.has(*folder, 1));
+}
+
 TEST_CASE("directory: names") {
   const ba::block_key key{{0x0123456789abcdefu, 0xfedcba9876543210u}};
   CHECK(ba::block_key_of_name(ba::block_file_name(key)) == key);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Blocks in a server: the same bits come back; whatever the server, the network or the values do, it is a miss with a
 // reason and a counter, in bounded time.
+#include <blockattn/cache/directory_storage.hpp>
 #include <blockattn/cache/kv_store.hpp>
 #include <blockattn/cache/redis_storage.hpp>
-#include <blockattn/cache/tier.hpp>
+#include <blockattn/cache/tiers.hpp>
 
 #include "../support/random_model.hpp"
 #include "folder_of_blocks.hpp"
@@ -46,13 +47,14 @@ TEST_CASE("redis: the same bits come back, also to others") {
   ba::redis_storage a(at(server.where())), b(at(server.where()));
   CHECK(std::string(a.name()) == "redis");
   CHECK(s.load(a, 1).value() == nullptr);
-  REQUIRE(s.save(a, 1));
+  const auto first = s.block(1);
+  REQUIRE(a.save(s.encoder.realm(), first));
   REQUIRE(s.save(a, 1));
   const auto block = s.load(b, 1).value();
   REQUIRE(block != nullptr);
   CHECK(has_fake_payload(*block));
   CHECK(reinterpret_cast<std::uintptr_t>(block->payload().data()) % ba::alignment == 0);
-  CHECK((block->key() == s.key(1) && block->encode_ns() == s.block(1)->encode_ns() && !block->unverified()));
+  CHECK((block->key() == s.key(1) && block->encode_ns() == first->encode_ns() && !block->unverified()));
   CHECK((b.contains(s.key(1)) && !b.contains(s.key(2))));
   REQUIRE(b.erase(s.key(1)));
   CHECK((!a.contains(s.key(1)) && s.load(a, 1).value() == nullptr));
@@ -88,7 +90,8 @@ TEST_CASE("redis: a large block, values that are too large, evicted values") {
   auto o = at(server.where());
   o.most_bytes = block->payload_bytes();
   ba::redis_storage small(o);
-  CHECK(small.save(encoder.realm(), block).error().code == ba::errc::store_full);
+  const auto another = ba::encode_block(encoder, blockattn_test::tokens_from(8, 512)).value();
+  CHECK(small.save(encoder.realm(), another).error().code == ba::errc::store_full);
   CHECK(small.counters().too_large == 1);
   CHECK(small.load(encoder.realm(), encoder.shape(), block->key(), ids).error().code == ba::errc::bad_format);
   server.tell({"FLUSHALL"});
@@ -177,6 +180,47 @@ TEST_CASE("redis: a server that goes and comes back") {
   CHECK(r.counters().failures == 1);
 }
 
+TEST_CASE("redis: memory over a folder over a server: the same bits from each, and a dead server is a miss") {
+  BLOCKATTN_REQUIRE_REDIS();
+  redis_process server;
+  const blockattn_test::temporary_folder folder;
+  small_blocks s;
+  auto near = ba::directory_storage<>::open({.folder = folder.path(), .isa = "test"}).value();
+  ba::redis_storage far(at(server.where()));
+  using both = ba::tiers<ba::directory_storage<>&, ba::redis_storage&>;
+  const std::vector<std::vector<ba::token>> asked{s.ids(1), s.ids(2)};
+  const auto come_from = [&](const std::string& where) {
+    ba::tiered_store<both> store({.budget_bytes = std::size_t{1} << 20}, both(near, far));
+    std::vector<ba::block_origin> origins;
+    const auto blocks = store.find_or_encode(asked, s.encoder, {.origins = &origins}).value();
+    for (std::size_t i = 0; i < 2; ++i) {
+      CHECK(has_fake_payload(*blocks[i]));
+      CHECK(origins[i].where == where);
+    }
+    ba::inline_executor here;
+    store.drain(here);
+  };
+  const auto empty_folder = [&] {
+    for (const std::size_t i : {1, 2}) REQUIRE(near.erase(s.key(i)));
+  };
+  come_from("miss");
+  come_from("directory");
+  empty_folder();
+  come_from("redis");
+  empty_folder();
+  server.stop();
+  come_from("miss");
+  come_from("directory");
+}
+
+TEST_CASE("redis: as docs/storage.md makes one") {
+  const std::string isa = "test";
+  // region: fleet
+  ba::redis_storage fleet({.server = {.host = "cache.internal"}, .expire = std::chrono::hours(24), .isa = isa});
+  // endregion: fleet
+  CHECK(fleet.counters().connects == 0);  // nothing is asked before it is needed
+}
+
 TEST_CASE("redis: passwords") {
   BLOCKATTN_REQUIRE_REDIS();
   const redis_process server({"--requirepass", "open sesame"});
@@ -210,8 +254,9 @@ TEST_CASE("redis: nobody there, silence, nonsense, a value cut off") {
     CHECK(r.erase(s.key(1)).error().code == ba::errc::io);
     CHECK((r.counters().failures == 1 && r.counters().skipped == 3 && r.counters().rejected == 3));
   }
-  for (const std::string answer : {std::string(), std::string("HTTP/1.1 400 Bad Request\r\n\r\n"), std::string("$2000\r\nonly this"),
-                                   std::string("$999999999999999999999\r\n"), std::string("*-7\r\n"), std::string("\0\0\0", 3)}) {
+  const std::string answers[] = {"",           "HTTP/1.1 400 Bad Request\r\n\r\n", "$2000\r\nonly this", "$999999999999999999999\r\n",
+                                 "*-7\r\n", std::string("\0\0\0", 3)};
+  for (const std::string& answer : answers) {
     INFO("answer: " << answer);
     const false_server server(answer);
     ba::redis_storage r(at(server.where()));

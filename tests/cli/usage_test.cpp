@@ -89,6 +89,11 @@ TEST_CASE("cli: a wrong call exits with 2 before anything is read") {
       {"store", "--store", "s"},
       {"store", "ls"},
       {"store", "empty", "--store", "s"},
+      {"store", "export", "--store", "s"},
+      {"store", "import", "--store", "s"},
+      {"store", "export", "--store", "s", "--from", "a.tar"},
+      {"store", "import", "--store", "s", "--from", "a.tar", "--to", "b.tar"},
+      {"store", "gc", "--store", "s", "--budget", "1G"},
       {"score", "--model", m},
       {"bench", "--shape", "llama-9000"},
       {"bench", "--format", "q3"},
@@ -149,10 +154,12 @@ TEST_CASE("cli: what cannot be done exits with 1 and says why") {
   says({"bench", "--kv", "int8"}, "found int8");
   says({"bench", "--format", "q4_k"}, "found q4_k");
   says({"bench", "--context", "1000000000000"}, "MB of this machine");
-  says({"store", "gc", "--store", folder.path()}, "expected ls or verify, found gc");
-  says({"store", "export", "--store", folder.path()}, "found export");
-  says({"store", "import", "--store", folder.path()}, "found import");
-  says({"store", "ls", "--store", folder / "none"}, "cannot list");
+  for (const char* verb : {"ls", "verify", "gc"}) says({"store", verb, "--store", folder / "none"}, "cannot list");
+  says({"store", "export", "--store", folder / "none", "--to", folder / "a.tar"}, "cannot list");
+  says({"store", "export", "--store", folder.path(), "--to", folder / "no/such/a.tar"}, "cannot write");
+  says({"store", "import", "--store", folder.path(), "--from", folder / "none.tar"}, "opening it failed");
+  says({"store", "import", "--store", folder.path(), "--from", folder.file("short.tar", std::string("x"))},
+       "expected a header of 512 bytes, found 1");
   // Ids outside the vocabulary, in the final block and in others.
   for (const char* ids : {"260", "-1", "2147483647", "1,2,260"}) {
     says({"generate", "--model", model, "--ids", ids}, "must be in [0, 260)");

@@ -175,23 +175,30 @@ inline failure naming(const std::filesystem::path& file, const failure& e) {
 
 /// Writes a block. `isa` names the instruction set whose bits it holds. Errors: as `block_file_image::of`; `io`, with
 /// what the system said; then no file of this name has appeared. Safe against other writers of the same file: the last
-/// one wins. (A folder with a budget is written by directory_storage alone.)
+/// one wins. (It knows no budget: directory_storage does.)
 [[nodiscard]] inline result<void> write_block_file(const std::filesystem::path& file, const block_realm& realm,
                                                    const kv_block& block, std::string_view isa) {
   const auto image = block_file_image::of(realm, block, isa);
   if (!image) return detail::naming(file, image.error());
   native_file_system files;
   const std::filesystem::path temporary = detail::temporary_beside(file);
-  auto to = files.create(temporary, image->size());
+  const std::filesystem::path folder = file.parent_path().empty() ? "." : file.parent_path();
+  // A directory_storage on the folder must not take the beginning file for one that was left behind, nor miss it in its
+  // sums while it gets its name. Where there are no locks, there is no such storage.
+  const auto under_lock = [&](auto&& body) {
+    const auto held = folder_lock::acquire(folder, std::chrono::seconds(10));
+    return body();
+  };
+  auto to = under_lock([&] { return files.create(temporary, image->size()); });
   if (!to) return std::move(to).error();
   auto done = detail::write_whole(*to, temporary, image->pieces());
-  if (done) done = files.rename(temporary, file);
+  if (done) done = under_lock([&] { return files.rename(temporary, file); });
   if (!done) {
     (void)files.remove(temporary);
     return done;
   }
   // The rename is a fact once the folder is flushed; a folder that cannot be opened for that is not an error of ours.
-  (void)files.flush_folder(file.parent_path().empty() ? "." : file.parent_path());
+  (void)files.flush_folder(folder);
   return {};
 }
 

@@ -84,7 +84,7 @@ class directory_index {
     free_.pop_back();
     entries_[slot] = {key, bytes, true, false};
     bytes_ += bytes;
-    policy_.inserted(slot, {.bytes = static_cast<std::size_t>(bytes), .encode_ns = encode_ns});
+    policy_.inserted(slot, {.bytes = static_cast<std::size_t>(bytes), .encode_ns = encode_ns, .name = key.value.low});
   }
   void erase(const block_key& key) {
     const auto at = slots_.find(key);

@@ -65,7 +65,7 @@ struct collected {
   std::uint64_t bytes = 0;  // of all of them
 };
 
-/// Blocks in files. All members are safe from several threads, and folders from several processes:
+/// Blocks in files; copies share one storage. All members are safe from several threads, and folders from several processes:
 /// - A file appears whole, by a rename, and never changes. A file that is mapped stays readable after it is removed;
 ///   its disk space is free once the last handle is gone.
 /// - The budget holds over all processes that use the same one: room is made and taken under a lock of the folder, which
@@ -84,8 +84,14 @@ class directory_storage {
     if (options.same_producer_only && options.isa.empty())
       return fail(errc::invalid_argument, "directory: same_producer_only: expected the name of an instruction set");
     std::error_code code;
-    std::filesystem::create_directories(options.folder, code);
+    const bool made = std::filesystem::create_directories(options.folder, code);
     if (code) return fail(errc::io, options.folder.string(), ": cannot create: ", code.message());
+    // The folder's own name must survive a loss of power too, and so must those above it.
+    if (made)
+      for (auto above = std::filesystem::absolute(options.folder, code); above.has_relative_path();) {
+        above = above.parent_path();
+        (void)files.flush_folder(above);  // one that may not be opened was not made just now
+      }
     directory_storage out(std::make_shared<state>(std::move(options), std::move(files), std::move(eviction)));
     collected unused;
     const auto room = out.make_room(0, unused);

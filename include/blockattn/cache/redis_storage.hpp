@@ -51,14 +51,14 @@ struct redis_counters {
   std::uint64_t skipped = 0;    // requests not made: the server had failed just before
 };
 
-/// Blocks behind a network. All members are safe from several threads; connections are made when needed, one for each
+/// Blocks behind a network; copies share one storage. All members are safe from several threads; connections are made when needed, one for each
 /// request under way. A server that is gone costs one time-out; for a while after that it is not asked. No failure here
 /// is one of an answer: a store takes every error for a miss. Values are bounded before they are read into memory.
 /// There is no encryption: use it inside a network that you trust, or through a tunnel.
 class redis_storage {
  public:
   /// Connects to nothing yet.
-  explicit redis_storage(redis_options options) : state_(std::make_unique<state>(std::move(options))) {}
+  explicit redis_storage(redis_options options) : state_(std::make_shared<state>(std::move(options))) {}
 
   [[nodiscard]] std::string_view name() const noexcept { return "redis"; }
 
@@ -149,7 +149,7 @@ class redis_storage {
   }
 
  private:
-  struct state {  // behind a pointer, so that a storage can be moved
+  struct state {  // shared by copies
     explicit state(redis_options o) : options(std::move(o)), pool(options.server) {}
     const redis_options options;
     detail::redis_pool pool;
@@ -190,7 +190,7 @@ class redis_storage {
     });
   }
 
-  std::unique_ptr<state> state_;
+  std::shared_ptr<state> state_;
 };
 
 }  // namespace blockattn::inline v0
