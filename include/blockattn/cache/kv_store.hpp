@@ -14,6 +14,7 @@
 #include <numeric>
 #include <optional>
 #include <span>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -69,16 +70,18 @@ class kv_store {
  public:
   static constexpr bool has_tiers = Tiers::count > 0;
 
-  explicit kv_store(kv_store_options options = {}, Storage storage = Storage(), Eviction eviction = Eviction(),
-                    Tiers behind = Tiers(), Trace trace = Trace())
+  explicit kv_store(kv_store_options options = {}, Storage storage = Storage(), Eviction eviction = Eviction())
+    requires(std::is_default_constructible_v<Tiers>)
+      : kv_store(options, std::move(storage), std::move(eviction), Tiers()) {}
+  kv_store(kv_store_options options, Tiers behind, Trace trace = Trace()) requires(has_tiers)
+      : kv_store(options, Storage(), Eviction(), std::move(behind), std::move(trace)) {}
+  kv_store(kv_store_options options, Storage storage, Eviction eviction, Tiers behind, Trace trace = Trace())
       : storage_(std::move(storage)),
         trace_(std::move(trace)),
         options_(options),
         memory_(options.budget_bytes, options.remembered, options.now, std::move(eviction), storage_.get_allocator()),
         tiers_(std::move(behind), trace_),
         jobs_(std::max<std::size_t>(options.most_saves, 1)) {}
-  kv_store(kv_store_options options, Tiers behind, Trace trace = Trace()) requires(has_tiers)
-      : kv_store(options, Storage(), Eviction(), std::move(behind), std::move(trace)) {}
   kv_store(const kv_store&) = delete;
   kv_store& operator=(const kv_store&) = delete;
   /// Saves what is to be saved: see `flush`.
