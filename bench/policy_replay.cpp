@@ -76,9 +76,9 @@ score replay(const trace& t, std::size_t budget) {
 }
 
 void print(const char* policy, const score& s) {
-  std::printf("| %-8s | %5.1f %% | %5.1f %% | %5.1f %% | %8.0f | %7.0f |\n", policy,
+  std::printf("| %-8s | %5.1f %% | %5.1f %% | %5.1f %% | %8.1f | %7.0f |\n", policy,
               100.0 * static_cast<double>(s.hits) / static_cast<double>(s.asked), 100 * s.hit_bytes / s.bytes,
-              100 * s.saved_ms / s.ms, s.saved_ms / 1000, static_cast<double>(s.held_bytes) / 1048576.0);
+              100 * s.saved_ms / s.ms, s.saved_ms / static_cast<double>(s.asked), static_cast<double>(s.held_bytes) / 1048576.0);
 }
 
 void table(const trace& t, double share) {
@@ -87,7 +87,7 @@ void table(const trace& t, double share) {
   // Passages that come once are no part of what one would like to hold.
   if (t.name == "zipf 0.8 + scans") all = all / t.passages.size() * (t.passages.size() - t.asked.size());
   const auto budget = static_cast<std::size_t>(static_cast<double>(all) * share);
-  std::printf("\n%s: %zu requests, budget %.0f MiB\n\n| policy | hits | bytes hit | time saved | seconds saved | MiB held |\n"
+  std::printf("\n%s: %zu requests, budget %.0f MiB\n\n| policy | hits | bytes hit | time saved | ms saved per request | MiB held |\n"
               "|---|---|---|---|---|---|\n",
               t.name.c_str(), t.asked.size(), static_cast<double>(budget) / 1048576.0);
   print("lru", replay<ba::lru>(t, budget));

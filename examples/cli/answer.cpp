@@ -17,7 +17,7 @@ json flops_json(const ba::model_config& c, const found_blocks& found, std::size_
   ba::analysis::request r;
   for (std::size_t i = 0; i < found.handles.size(); ++i) {
     r.blocks.push_back(found.handles[i]->tokens().size());
-    r.hit.push_back(found.from[i] != origin::miss);
+    r.hit.push_back(!found.missed(i));
   }
   r.final_tokens = final_tokens;
   const auto one = [](const ba::analysis::comparison& x) {
@@ -43,9 +43,10 @@ result<json> answer(const options& o) {
   auto context = make_context(chat, p.question.size(), o.max_tokens, o.common);
   if (!context) return std::move(context).error();
 
-  ba::kv_store<> store({.budget_bytes = o.budget});
+  auto store = open_store(o.store, o.budget);
+  if (!store) return std::move(store).error();
   const stopwatch clock;
-  auto found = find_blocks(chat, store, o.store, p.blocks);
+  auto found = find_blocks(chat, **store, p.blocks);
   if (!found) return std::move(found).error();
   timing t;
   t.encode_ms = clock.milliseconds();
@@ -53,7 +54,7 @@ result<json> answer(const options& o) {
   if (auto done = chat.prefill(*context, p.question); !done) return done.error();
   t.tokens_computed = p.question.size();
   for (std::size_t i = 0; i < p.blocks.size(); ++i)
-    (found->from[i] == origin::miss ? t.tokens_computed : t.tokens_reused) += p.blocks[i].size();
+    (found->missed(i) ? t.tokens_computed : t.tokens_reused) += p.blocks[i].size();
 
   std::vector<ba::token> ids;
   auto tokens = chat.generate(*context, *sampler, {.max_tokens = o.max_tokens, .stop = all->rt.stops()});
@@ -66,12 +67,13 @@ result<json> answer(const options& o) {
   if (ids.empty()) t.ttft_ms = end;
   t.decode_tok_s = tokens_per_second(ids.size(), end - t.ttft_ms);
   const std::string text = ba::to_valid_utf8(words.decode(std::span<const ba::token>(ids), {.continues = true}));
-  if (auto kept = keep_blocks(chat, *found, o.store); !kept) return kept.error();
+  if (auto kept = keep_blocks(**store); !kept) return kept.error();
 
   json out = {{"answer", text},
               {"blocks", describe_blocks(*found, p.question.size())},
               {"timing", t.to_json()},
-              {"flops", flops_json(chat.model().config(), *found, p.question.size())}};
+              {"flops", flops_json(chat.model().config(), *found, p.question.size())},
+              {"store", describe_store(**store, *found)}};
   if (o.compare) {
     const auto three = compare(chat, as_blocks.blocks, as_blocks.question, o.common);
     if (!three) return three.error();

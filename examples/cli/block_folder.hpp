@@ -1,107 +1,93 @@
 // SPDX-License-Identifier: MIT
-/// A folder of encoded blocks behind a store: what a file holds is not encoded again, what is encoded becomes a file.
+/// A store with, perhaps, a folder of encoded blocks behind it: what a file holds is not encoded again, what is encoded
+/// becomes a file.
 #pragma once
 
-#include <blockattn/cache/block_file.hpp>
+#include <blockattn/cache/directory_storage.hpp>
 #include <blockattn/cache/kv_store.hpp>
 
 #include <algorithm>
 #include <cstdio>
-#include <filesystem>
+#include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "models.hpp"
 
 namespace cli {
 
-enum class origin { memory, directory, miss };
+/// The tier of a command that may have been given a folder.
+class maybe_folder {
+ public:
+  explicit maybe_folder(std::optional<ba::directory_storage<>> folder = {}) : folder_(std::move(folder)) {}
 
-[[nodiscard]] inline const char* to_string(origin from) {
-  switch (from) {
-    case origin::memory: return "memory";
-    case origin::directory: return "directory";
-    case origin::miss: return "miss";
+  [[nodiscard]] std::string_view name() const noexcept { return "directory"; }
+  ba::result<ba::block_handle> load(const ba::block_realm& realm, const ba::kv_shape& shape, const ba::block_key& key,
+                                    std::span<const ba::token> ids) {
+    if (!folder_) return ba::block_handle();
+    return folder_->load(realm, shape, key, ids);
   }
-  return "unknown";
+  ba::result<void> save(const ba::block_realm& realm, const ba::block_handle& block) {
+    if (!folder_) return {};
+    return folder_->save(realm, block);
+  }
+  bool contains(const ba::block_key& key) { return folder_ && folder_->contains(key); }
+  ba::result<void> erase(const ba::block_key& key) {
+    if (!folder_) return {};
+    return folder_->erase(key);
+  }
+
+ private:
+  std::optional<ba::directory_storage<>> folder_;
+};
+
+using block_store = ba::tiered_store<ba::tiers<maybe_folder>>;
+
+/// Errors: `io`, if the folder cannot be made or read.
+inline ba::result<std::unique_ptr<block_store>> open_store(const std::string& folder, std::size_t budget) {
+  std::optional<ba::directory_storage<>> files;
+  if (!folder.empty()) {
+    auto opened = ba::directory_storage<>::open({.folder = folder, .isa = ba::isa_name()});
+    if (!opened) return std::move(opened).error();
+    files.emplace(*std::move(opened));
+  }
+  const ba::kv_store_options options{.budget_bytes = budget,
+                                     .save = files ? ba::write_back::on_insert : ba::write_back::never,
+                                     .most_saves = ~std::size_t{0}};  // after the first token
+  return std::make_unique<block_store>(options, ba::tiers<maybe_folder>(maybe_folder(std::move(files))));
 }
 
 /// Blocks of a prompt, and where each came from.
 struct found_blocks {
   std::vector<ba::block_handle> handles;
-  std::vector<origin> from;
-  std::vector<std::string> refused;  // files that were there and could not be used, and why
+  std::vector<ba::block_origin> from;
 
-  [[nodiscard]] std::size_t misses() const {
-    return static_cast<std::size_t>(std::count(from.begin(), from.end(), origin::miss));
-  }
+  [[nodiscard]] bool missed(std::size_t i) const { return from[i].where == "miss"; }
+  /// Files that were there and could not be used, and why.
   void tell_refused() const {
-    for (const std::string& why : refused) std::fprintf(stderr, "blockattn: encoded again: %s\n", why.c_str());
+    for (const auto& origin : from)
+      if (!origin.reason.empty()) std::fprintf(stderr, "blockattn: encoded again: %s\n", origin.reason.c_str());
   }
 };
 
-inline std::filesystem::path block_path(const std::string& folder, const ba::block_key& key) {
-  return std::filesystem::path(folder) / (key.value.hex() + ".safetensors");
-}
-
-/// Finds or encodes; with a folder, restores from it what the store lacks. A damaged or foreign file is a miss. A block
-/// that the request lists twice is encoded once: the second is a hit in memory.
-template <class Store>
-ba::result<found_blocks> find_blocks(session& chat, Store& store, const std::string& folder, const token_lists& lists) {
-  if (!folder.empty()) {
-    std::error_code code;
-    std::filesystem::create_directories(folder, code);
-    if (code) return ba::fail(ba::errc::io, folder, ": cannot create: ", code.message());
-  }
+/// Finds, restores or encodes. A damaged or foreign file is a miss. A block that the request lists twice is encoded
+/// once: the second is a hit in memory.
+inline ba::result<found_blocks> find_blocks(session& chat, block_store& store, const token_lists& lists) {
   found_blocks out;
-  out.handles.resize(lists.size());
-  out.from.assign(lists.size(), origin::memory);
-  std::vector<std::size_t> missing, repeated;
-  const auto first_of = [&](std::size_t i) {
-    return static_cast<std::size_t>(std::find(lists.begin(), lists.begin() + static_cast<std::ptrdiff_t>(i), lists[i]) -
-                                    lists.begin());
-  };
-  for (std::size_t i = 0; i < lists.size(); ++i) {
-    if (first_of(i) != i) {
-      repeated.push_back(i);
-      continue;
-    }
-    const ba::block_key key = ba::key_of(chat.realm(), lists[i]);
-    if ((out.handles[i] = store.find(key, lists[i]))) continue;
-    out.from[i] = origin::miss;
-    std::error_code code;
-    if (!folder.empty() && std::filesystem::exists(block_path(folder, key), code)) {
-      auto restored = ba::read_block_file(block_path(folder, key), chat.realm(), chat.shape(), lists[i]);
-      if (restored) {
-        // A block that the budget cannot take is used all the same.
-        const auto kept = store.insert(*restored);
-        out.handles[i] = kept ? *kept : *restored;
-        out.from[i] = origin::directory;
-        continue;
-      }
-      out.refused.push_back(restored.error().message);
-    }
-    missing.push_back(i);
-  }
-  std::vector<std::span<const ba::token>> wanted;
-  for (const std::size_t i : missing) wanted.emplace_back(lists[i]);
-  auto encoded = store.find_or_encode(std::span<const std::span<const ba::token>>(wanted), chat);
-  if (!encoded) return std::move(encoded).error();
-  for (std::size_t k = 0; k < missing.size(); ++k) out.handles[missing[k]] = (*encoded)[k];
-  for (const std::size_t i : repeated) out.handles[i] = out.handles[first_of(i)];
+  auto handles = store.find_or_encode(lists, chat, {.origins = &out.from});
+  if (!handles) return std::move(handles).error();
+  out.handles = *std::move(handles);
   return out;
 }
 
 /// Writes what was encoded into the folder, if there is one; over what was refused. Apart from `find_blocks`, so that
 /// nobody waits for a disk before the first token.
-inline ba::result<void> keep_blocks(const session& chat, const found_blocks& found, const std::string& folder) {
-  if (folder.empty()) return {};
-  for (std::size_t i = 0; i < found.handles.size(); ++i) {
-    const ba::kv_block& block = *found.handles[i];
-    if (found.from[i] != origin::miss) continue;
-    if (auto done = ba::write_block_file(block_path(folder, block.key()), chat.realm(), block, ba::isa_name()); !done)
-      return done;
-  }
+inline ba::result<void> keep_blocks(block_store& store) {
+  store.flush();
+  for (const auto& tier : store.counters_of_tiers())
+    if (tier.save_errors != 0) return ba::fail(ba::errc::io, tier.name, ": ", tier.last_error);
   return {};
 }
 
@@ -111,11 +97,14 @@ inline json describe_blocks(const found_blocks& found, std::size_t final_tokens)
   std::size_t start = 0;
   for (std::size_t i = 0; i < found.handles.size(); ++i) {
     const std::size_t n = found.handles[i]->tokens().size();
-    out.push_back({{"tokens", n}, {"start", start}, {"hit", to_string(found.from[i])}});
+    out.push_back({{"tokens", n}, {"start", start}, {"hit", found.from[i].where}});
     start += n;
   }
-  out.push_back({{"tokens", final_tokens}, {"start", start}, {"hit", to_string(origin::miss)}});
+  out.push_back({{"tokens", final_tokens}, {"start", start}, {"hit", "miss"}});
   return out;
 }
+
+/// What the store says about itself and about each block of a request.
+json describe_store(block_store& store, const found_blocks& found);
 
 }  // namespace cli

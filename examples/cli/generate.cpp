@@ -125,8 +125,9 @@ result<json> logits(const options& o) {
   const auto blocks = cut(o.ids, o);
   auto context = make_context(*rt->chat, blocks.final_ids.size(), 0, o.common);
   if (!context) return std::move(context).error();
-  ba::kv_store<> store(unlimited);
-  auto found = find_blocks(*rt->chat, store, o.store, blocks.local);
+  auto store = open_store(o.store, unlimited.budget_bytes);
+  if (!store) return std::move(store).error();
+  auto found = find_blocks(*rt->chat, **store, blocks.local);
   if (!found) return std::move(found).error();
   if (auto placed = context->assemble(found->handles); !placed) return placed.error();
 
@@ -144,7 +145,7 @@ result<json> logits(const options& o) {
     rows.emplace_back(context->logits().begin(), context->logits().end());
   }
   if (auto finite = check_finite(rows); !finite) return finite.error();
-  if (auto kept = keep_blocks(*rt->chat, *found, o.store); !kept) return kept.error();
+  if (auto kept = keep_blocks(**store); !kept) return kept.error();
   found->tell_refused();
   json out = {{"logits", o.all ? json(rows) : json(rows.front())},
               {"tokens", o.ids.size()},

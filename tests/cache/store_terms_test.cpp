@@ -145,6 +145,11 @@ TEST_CASE("times to live: a block goes when it is asked for, when room is needed
   seconds += 1;
   CHECK(store.find(key_of(encoder.realm(), passage(2)), passage(2)) == nullptr);
   CHECK(store.counters().bytes == 0);
+  // What has expired is not in the way of an insert.
+  (void)get(store, encoder, passage(8), {.time_to_live = std::chrono::seconds(1)});
+  seconds += 1;
+  const auto fresh = ba::encode_block(encoder, passage(8)).value();
+  CHECK(store.insert(fresh).value()->payload().data() == fresh->payload().data());
   // For ever, nearly.
   (void)get(store, encoder, passage(2), {.time_to_live = std::chrono::nanoseconds::max()});
   seconds += 1'000'000;

@@ -45,7 +45,7 @@ struct watch {
 template <class T>
 struct watched_allocator {
   using value_type = T;
-  watched_allocator(watch& w) noexcept : w(&w) {}
+  watched_allocator(watch& watcher) noexcept : w(&watcher) {}
   template <class U>
   watched_allocator(const watched_allocator<U>& other) noexcept : w(other.w) {}
   T* allocate(std::size_t n) {
@@ -137,6 +137,7 @@ void budget_holds(Store& store, watch& inside, std::size_t budget) {
   CHECK(wrong == 0);
   CHECK(mine > 0);
   CHECK(inside.passed == 0);
+  CHECK(inside.most <= inside.limit);
   CHECK(inside.allocations > 500);
   const auto c = store.counters();
   CHECK(c.peak_bytes <= budget);
@@ -216,6 +217,7 @@ TEST_CASE("store threads: loads, saves and prefetches stay within the budget") {
     const auto c = store.counters();
     CHECK(c.uncounted == 0);
     CHECK(inside.passed == 0);
+  CHECK(inside.most <= inside.limit);
     CHECK(c.loads > 100);
     CHECK(c.evictions > 100);
     CHECK(c.insertions == c.blocks + c.evictions + c.erasures);

@@ -93,7 +93,7 @@ TEST_CASE("tiers: memory, then the near tier, then the far one, then the encoder
   CHECK(s.encoder.encoded == before + 2);
   CHECK(s.near.loads == 3);
   CHECK(s.far.loads == 2);
-  const std::vector<std::string> expected = {"far", "near", "memory", "miss", "far"};
+  const std::vector<std::string> expected = {"far", "near", "memory", "miss", "memory"};
   for (std::size_t i = 0; i < blocks.size(); ++i) {
     CHECK(has_fake_payload(*blocks[i]));
     CHECK(s.origins[i].where == expected[i]);

@@ -70,8 +70,11 @@ TEST_CASE("cli: answer lists the preamble, the passages and the final block") {
     return run_json(all);
   };
   const json o = with({});
-  CHECK(o.size() == 4);
+  CHECK(o.size() == 5);
   check_blocks(o);
+  CHECK((o["store"]["memory"]["misses"] == 4 && o["store"]["memory"]["blocks"] == 4));
+  CHECK((o["store"]["memory"]["lookup"]["count"] == 1 && o["store"]["memory"]["encode"]["count"] == 1));
+  CHECK(o["store"]["explain"][0] == json{{"from", "miss"}, {"memory", "never_seen"}});
   CHECK(hits(o) == std::vector<std::string>(5, "miss"));
   CHECK(o["answer"].is_string());
   // One token a byte, and no begin token: the paper's template has none. "- Title: Maren\nMaren keeps the ferry.\n"

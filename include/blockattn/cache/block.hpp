@@ -114,7 +114,7 @@ class kv_block {
     return memory_bytes(shape, tokens) + bookkeeping_bytes;
   }
   /// Room for the block object, its reference counts and its entries in a store's index.
-  static constexpr std::size_t bookkeeping_bytes = 512;
+  static constexpr std::size_t bookkeeping_bytes = 1024;
 
  private:
   // The order matters: members die from the last to the first, so bytes are given back after the memory is free.

@@ -14,6 +14,7 @@
 #include <numeric>
 #include <optional>
 #include <span>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -69,16 +70,18 @@ class kv_store {
  public:
   static constexpr bool has_tiers = Tiers::count > 0;
 
-  explicit kv_store(kv_store_options options = {}, Storage storage = Storage(), Eviction eviction = Eviction(),
-                    Tiers behind = Tiers(), Trace trace = Trace())
+  explicit kv_store(kv_store_options options = {}, Storage storage = Storage(), Eviction eviction = Eviction())
+    requires(std::is_default_constructible_v<Tiers>)
+      : kv_store(options, std::move(storage), std::move(eviction), Tiers()) {}
+  kv_store(kv_store_options options, Tiers behind, Trace trace = Trace()) requires(has_tiers)
+      : kv_store(options, Storage(), Eviction(), std::move(behind), std::move(trace)) {}
+  kv_store(kv_store_options options, Storage storage, Eviction eviction, Tiers behind, Trace trace = Trace())
       : storage_(std::move(storage)),
         trace_(std::move(trace)),
         options_(options),
         memory_(options.budget_bytes, options.remembered, options.now, std::move(eviction), storage_.get_allocator()),
         tiers_(std::move(behind), trace_),
         jobs_(std::max<std::size_t>(options.most_saves, 1)) {}
-  kv_store(kv_store_options options, Tiers behind, Trace trace = Trace()) requires(has_tiers)
-      : kv_store(options, Storage(), Eviction(), std::move(behind), std::move(trace)) {}
   kv_store(const kv_store&) = delete;
   kv_store& operator=(const kv_store&) = delete;
   /// Saves what is to be saved: see `flush`.
@@ -398,7 +401,9 @@ class kv_store {
                                         const kv_request& request) {
     if (block == nullptr) return fail(errc::invalid_argument, "kv_store: insert: expected a block, found null");
     shard& s = memory_.shard_of(block->key());
+    departed expired;  // freed after the lock is
     const auto there = [&]() -> std::optional<result<block_handle>> {
+      (void)memory_.find(s, block->key(), block->tokens(), expired);  // what has expired goes
       const slot_id at = s.table.find(block->key());
       if (at == no_slot || s.table[at].block == nullptr) return std::nullopt;
       if (std::ranges::equal(s.table[at].tokens(), block->tokens())) return s.table[at].block;
@@ -507,6 +512,7 @@ class kv_store {
           continue;
         }
         take(w.list, c);
+        if (request.origins != nullptr) (*request.origins)[w.list].where = "memory";
         trace_({store_action::wait, c.key, "memory", c.block->bytes(), 0});
         shard& s = memory_.shard_of(c.key);
         const std::lock_guard guard(s.lock);

@@ -54,7 +54,7 @@ enum class block_outcome : std::uint8_t {
 
 /// Where the block of one list came from.
 struct block_origin {
-  std::string_view where = "miss";                   ///< "memory", the name of a tier, or "miss": it was encoded
+  std::string_view where = "miss";                   ///< "memory" (or another request's work), a tier's name, or "miss": encoded
   block_outcome memory = block_outcome::never_seen;  ///< what memory said when it was asked first
   std::string reason;                                ///< what tiers complained of on the way; empty: nothing
 };
