@@ -69,3 +69,21 @@ TEST_CASE("reductions", "[simd]") {
   CHECK(ba::reduce_max(ba::load(in)) == 11.0f);
   CHECK(ba::reduce_add(ba::load(in)) == 56.0f);
 }
+
+TEST_CASE("the power of two for weights that are rounded to bf16 keeps its bound, and is exact at its ends", "[simd]") {
+  const auto at = [](float x) {
+    alignas(64) float out[16];
+    ba::store(out, ba::exp2_for_bf16(ba::broadcast(x)));
+    return out[15];
+  };
+  double worst = 0;
+  for (int i = 0; i <= 126 * 512; ++i) {
+    const float x = -static_cast<float>(i) / 512.0f;
+    worst = std::max(worst, std::abs(static_cast<double>(at(x)) / std::exp2(static_cast<double>(x)) - 1));
+  }
+  INFO("relative error " << worst);
+  CHECK(worst < 1.1e-4);
+  CHECK(at(0.0f) == 1.0f);
+  CHECK(at(-127.0f) == 0.0f);
+  CHECK(at(-1e30f) == 0.0f);
+}

@@ -84,8 +84,8 @@ inline void weigh(const float* scores, std::size_t tiles, float highest, float f
     const auto ones = (__m512bh)_mm512_set1_epi32(0x3f803f80);
     for (std::size_t t = 0; t < tiles; t += 2) {
       const float* from = scores + t * panel_width;
-      const f32x16 first = exp2_nonpositive(load(from) - shift);
-      const f32x16 second = t + 1 < tiles ? exp2_nonpositive(load(from + panel_width) - shift) : zero16();
+      const f32x16 first = exp2_for_bf16(load(from) - shift);
+      const f32x16 second = t + 1 < tiles ? exp2_for_bf16(load(from + panel_width) - shift) : zero16();
       const __m512bh both = _mm512_cvtne2ps_pbh(second.r[0], first.r[0]);
       std::memcpy(static_cast<void*>(weights + t * panel_width), &both, sizeof(both));
       total.r[0] = _mm512_dpbf16_ps(total.r[0], both, ones);

@@ -63,6 +63,22 @@ BLOCKATTN_INLINE f32x16 exp2_nonpositive(f32x16 x) noexcept {
   });
 }
 
+/// The same for weights that are rounded to bf16 next: relative error below 1.1e-4, a fortieth of what rounding adds
+/// (tests/simd/math_test.cpp), from a polynomial of degree 3. Exactly 1 at 0, exactly 0 at and below -127.
+BLOCKATTN_INLINE f32x16 exp2_for_bf16(f32x16 x) noexcept {
+  const native_f32 lowest(-127.0f);
+  const native_f32 c3(5.5009131e-2f), c2(2.4221146e-1f), c1(6.9328296e-1f), one(1.0f);
+  return isa_detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE {
+    const native_f32 clamped = xsimd::max(x.r[i], lowest);
+    const native_i32 n = xsimd::nearbyint_as_int(clamped);
+    const native_f32 r = clamped - xsimd::to_float(n);
+    native_f32 p = isa_detail::fused(c3, r, c2);
+    p = isa_detail::fused(p, r, c1);
+    p = isa_detail::fused(p, r, one);
+    return isa_detail::as_f32(isa_detail::as_i32(p) + isa_detail::shift_left<23>(n));
+  });
+}
+
 /// 1 / (1 + e^-x).
 BLOCKATTN_INLINE f32x16 sigmoid(f32x16 x) noexcept {
   const f32x16 one = broadcast(1.0f);
