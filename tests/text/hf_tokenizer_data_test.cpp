@@ -30,8 +30,8 @@ std::vector<std::string> texts_under(const std::filesystem::path& folder) {
       out.push_back(blockattn_test::read_text(entry.path()).substr(0, std::size_t{1} << 16));
   }
   std::mt19937 random(9);
-  const std::vector<std::string> parts = {" ",  "  ",  "\n",       "\r\n",     "\t",       "a",        "Word", "'ll", "'S",
-                                          "12", "...", "\xC2\xA0", "\xC3\xA9", "e\xCC\x81", "\xE5\xA5\xBD", "\xFF", "\x80",
+  const std::vector<std::string> parts = {" ", "  ", "\n", "\r\n", "\t", "a", "Word", "'ll", "'S", "12", "...",
+                                          "\xC2\xA0", "\xC3\xA9", "e\xCC\x81", "\xE5\xA5\xBD", "\xFF", "\x80",
                                           "\xF0\x9F\xA6\x99", "\xC5\xBF", "\xE1\xA0\x8E", "<|endoftext|>", "\xC2\x85"};
   for (int i = 0; i < 300; ++i) {
     std::string text;
@@ -60,8 +60,8 @@ TEST_CASE("tokenizer.json of GPT-2: Hugging Face's cases, and the ids of the GGU
   REQUIRE(gguf);
   CHECK(words.lossless());
   CHECK(words.size() == gguf->size());
-  const auto cases = nlohmann::json::parse(blockattn_test::read_text(folder / "tokenizers" / "gpt2_cases.json"), nullptr,
-                                           false);
+  const std::string source = blockattn_test::read_text(folder / "tokenizers" / "gpt2_cases.json");
+  const auto cases = nlohmann::json::parse(source, nullptr, false);
   REQUIRE(cases.size() == 18);
   for (const auto& c : cases) {
     INFO(c["input"]);

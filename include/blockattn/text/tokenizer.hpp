@@ -230,8 +230,8 @@ class tokenizer {
     }
 
     // The ids of text without special pieces. `at_start`: nothing comes before it.
-    bool encode_words(std::string_view text, bool at_start, bool prefix, std::vector<token>& out, merge_scratch& scratch,
-                      word_memory& memory) const {
+    bool encode_words(std::string_view text, bool at_start, bool prefix, std::vector<token>& out,
+                      merge_scratch& scratch, word_memory& memory) const {
       if (bpe) return bpe->encode(text, at_start, out, scratch, memory);
       if (characters) return characters->encode(text, at_start, out, scratch, memory);
       spm->encode(text, prefix, out, scratch, memory);
