@@ -112,6 +112,6 @@ TEST_CASE("cli: --tokenizer takes every format of words") {
   // The words of one model file stand in for those of another.
   const std::string model = (data / "models/stories260K-f32.gguf").string();
   for (const char* file : {"tokenizers/gpt2_tokenizer.json", "tokenizers/ggml-vocab-gpt-2.gguf"})
-    CHECK(run_json({"tokenize", "--model", model, "--text", "hello world", "--tokenizer", (data / file).string()})["ids"] ==
+    CHECK(run_json({"tokenize", "--model", model, "--text", "hello world", "--tokenizer", data / file})["ids"] ==
           json({31373, 995}));
 }

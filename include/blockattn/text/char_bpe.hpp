@@ -96,7 +96,8 @@ class char_bpe_encoder {
   }
 
   // Without a pre-tokenizer a whole text is one word. But where no merge makes a piece that has a marker after
-  // something else, no merge crosses such a place, and the parts between can be encoded one by one with the same result.
+  // something else, no merge crosses such a place, and the parts between can be encoded one by one with the same
+  // result.
   [[nodiscard]] std::string_view first_part(std::string_view word) const noexcept {
     constexpr std::size_t most = std::size_t{1} << 30;  // offsets are 32 bits wide
     if (!words_end_at_markers_) return word.substr(0, most);

@@ -127,8 +127,8 @@ class pattern {
 #define BLOCKATTN_SPACES R"(\x{9}-\x{d} \x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000})"
 
 /// An expression of a `tokenizer.json`, which is in Oniguruma's dialect, as PCRE2 writes it: `\s`, `\w` and `\b` go by
-/// Unicode's sets, `\uHHHH` a character, `$` the end of a line. What the two read differently and no known tokenizer uses (`\h`,
-/// `&&` in a class, `{n,m}+`) is `unsupported`.
+/// Unicode's sets, `\uHHHH` a character, `$` the end of a line. What the two read differently and no known
+/// tokenizer uses (`\h`, `&&` in a class, `{n,m}+`) is `unsupported`.
 [[nodiscard]] inline result<std::string> from_oniguruma(std::string_view source) {
   constexpr const char* word = R"(\p{L}\p{M}\p{Nd}\p{Nl}\p{Pc})";
   std::string out = "(?m)";
