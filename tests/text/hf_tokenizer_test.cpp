@@ -122,6 +122,8 @@ TEST_CASE("tokenizer.json: BPE over characters with byte fallback", "[text][hf]"
   CHECK(words.encode("hi<s>hi", {.special = true}) == ids{263, 1, 263});
   for (const std::string text : {"hi", " hi", "hi  hi", "\xC3\xA9 x", "a\xFFz"})
     CHECK(words.decode(words.encode(text)) == text);
+  CHECK(words.decode(ids{1, 263, 263}) == "hi hi");
+  CHECK(words.decode(ids{263, 1, 263}) == "hi hi");  // as Hugging Face has it: the start of the text, and only that
   CHECK_FALSE(words.lossless());  // a marker in the text comes back as a space
   CHECK(words.decode(words.encode("\xE2\x96\x81")) == " ");
   CHECK(words.add_bos());
