@@ -108,7 +108,7 @@ int main(int argc, char** argv) {
   auto* text = tokenize->add_option("--text", o.text, "the text");
   auto* file = tokenize->add_option("--file", o.file, "a file of text")->excludes(text);
   tokenize->add_flag("--bos", o.bos, "begin with the begin token");
-  auto* lengths = tokenize->add_option("--blocks", o.blocks_text, "lengths of blocks in bytes of the text: compare them");
+  auto* lengths = tokenize->add_option("--blocks", o.blocks_text, "lengths of blocks in bytes: compare them");
   tokenize->add_option("--cut", o.cut, "blocks end after this text (\\n, \\t): compare them")->excludes(lengths);
   tokenize->callback([&, text, file] {
     if (text->count() + file->count() == 0) throw CLI::RequiredError("--text or --file");

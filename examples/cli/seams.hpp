@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/// What tokenising block by block changes: where the ids of the blocks, end to end, differ from those of the whole text.
+/// What tokenising block by block changes: where the ids of the blocks, end to end, differ from those of the whole.
 #pragma once
 
 #include <blockattn/core/config.hpp>
@@ -20,8 +20,8 @@ struct seam {
   std::vector<blockattn::token> whole, blocks;
 };
 
-/// The differences, in order. Two lists meet again where `settled` ids in a row are equal; a stretch of more than `most`
-/// ids on both sides together is reported up to the end. O(ids * most^2) at worst, in practice linear.
+/// The differences, in order. Two lists meet again where `settled` ids in a row are equal; a stretch of more than
+/// `most` ids on both sides together is reported up to the end. O(ids * most^2) at worst, in practice linear.
 inline std::vector<seam> find_seams(std::span<const blockattn::token> whole,
                                     const std::vector<std::vector<blockattn::token>>& blocks) {
   constexpr std::size_t settled = 3, most = 64;
@@ -58,8 +58,9 @@ inline std::vector<seam> find_seams(std::span<const blockattn::token> whole,
     s.block = std::min(s.block, blocks.empty() ? 0 : blocks.size() - 1);
     s.whole_at = i;
     s.blocks_at = j;
-    s.whole.assign(whole.begin() + static_cast<std::ptrdiff_t>(i), whole.begin() + static_cast<std::ptrdiff_t>(i + a));
-    s.blocks.assign(joined.begin() + static_cast<std::ptrdiff_t>(j), joined.begin() + static_cast<std::ptrdiff_t>(j + b));
+    const auto left = whole.subspan(i, a), right = std::span<const blockattn::token>(joined).subspan(j, b);
+    s.whole.assign(left.begin(), left.end());
+    s.blocks.assign(right.begin(), right.end());
     out.push_back(std::move(s));
     i += a;
     j += b;

@@ -21,6 +21,9 @@ enum class word_format { unknown, hf, tiktoken, gguf, llama2c };
 inline word_format word_format_of(const std::filesystem::path& file) {
   std::error_code code;
   if (std::filesystem::is_directory(file, code)) return word_format::hf;
+  // Weights are no words: the head of a .safetensors is JSON behind a length, its index is JSON.
+  const std::string name = file.filename().string();
+  if (file.extension() == ".safetensors" || name.ends_with(".safetensors.index.json")) return word_format::unknown;
   const auto source = blockattn::mapped_file::open(file);
   if (!source) return word_format::unknown;
   const std::string_view bytes(reinterpret_cast<const char*>(source->bytes().data()), source->size());

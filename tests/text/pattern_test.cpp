@@ -81,6 +81,9 @@ TEST_CASE("Oniguruma's expressions become PCRE2's", "[text]") {
   CHECK(finds("\\S+", "\xC2\xA0" "ab ") == "ab");
   CHECK(finds("[^\\s]+", "\xC2\xA0" "ab ") == "ab");
   CHECK(finds("\\w+", "-a\xCC\x81_\xD9\xA3-") == "a\xCC\x81_\xD9\xA3");
+  CHECK(finds("\\ba\\b", "a\xCC\x81 ab a") == "a");
+  CHECK(finds(".\\b.", "a\xCC\x81-") == "\xCC\x81-");
+  CHECK(finds("a\\Bb", "ab") == "ab");
   CHECK(finds("\\d+", "a\xD9\xA3" "4") == "\xD9\xA3" "4");
   CHECK(finds("\\u0041", "xA") == "A");
   CHECK(finds("[]x]+", "a]x") == "]x");
@@ -88,7 +91,7 @@ TEST_CASE("Oniguruma's expressions become PCRE2's", "[text]") {
   CHECK(finds("a$", "a\nb") == "a");
   CHECK(finds("(?i:'s)", "it'S") == "'S");
   CHECK(finds("\\p{Han}+", "a\xE5\xA5\xBD") == "\xE5\xA5\xBD");
-  for (const char* bad : {"\\h", "\\R", "\\u12", "[a&&b]", "[a[b]]", "x{1,3}+", "[[:x"}) {
+  for (const char* bad : {"\\h", "[\\W]", "\\R", "\\u12", "[a&&b]", "[a[b]]", "x{1,3}+", "[[:x"}) {
     INFO(bad);
     CHECK_FALSE(ba::from_oniguruma(bad));
   }

@@ -52,7 +52,7 @@ class char_bpe_encoder {
       if (code < 0x80) out.ascii_[code] = id;
     out.merges_.for_each_result([&](token id) {
       const std::string_view piece = v.pieces[static_cast<std::size_t>(id)];
-      for (std::size_t at = piece.find(space_marker); at != std::string_view::npos; at = piece.find(space_marker, at + 3))
+      for (std::size_t at = 0; (at = piece.find(space_marker, at)) != std::string_view::npos; at += space_marker.size())
         if (at != 0 && !ends_with_marker(piece.substr(0, at))) out.words_end_at_markers_ = false;
     });
     // Unknown pieces that are fused may cross such a place too; where every byte has a piece there are none.
@@ -95,8 +95,9 @@ class char_bpe_encoder {
     return text.size() >= space_marker.size() && text.substr(text.size() - space_marker.size()) == space_marker;
   }
 
-  // Without a pre-tokenizer a whole text is one word. But where no merge makes a piece that has a marker after something
-  // else, no merge crosses such a place, and the parts between can be encoded one by one with the same result.
+  // Without a pre-tokenizer a whole text is one word. But where no merge makes a piece that has a marker after
+  // something else, no merge crosses such a place, and the parts between can be encoded one by one with the same
+  // result.
   [[nodiscard]] std::string_view first_part(std::string_view word) const noexcept {
     constexpr std::size_t most = std::size_t{1} << 30;  // offsets are 32 bits wide
     if (!words_end_at_markers_) return word.substr(0, most);

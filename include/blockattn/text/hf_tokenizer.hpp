@@ -90,7 +90,7 @@ class hf_reader {
     const std::size_t count = vocab.value().size();
     reach(std::min<std::size_t>(count, max_pieces - 1));
     for (const auto& [piece, value] : vocab.value().items()) {
-      const json_place at(value, vocab.path() + "." + piece.substr(0, 64));
+      const json_place at(value, vocab.path() + "." + printable(piece));
       const auto id = at.number(most(count));
       if (!id) return id.error();
       const auto i = static_cast<std::size_t>(*id);
@@ -177,8 +177,7 @@ class hf_reader {
       const merge_pair pair{id_of(sides[0]), id_of(sides[1]), id_of(joined), static_cast<std::uint32_t>(i)};
       if (pair.left < 0 || pair.right < 0 || pair.joined < 0)
         return fail(errc::bad_format, list[i].path(), ": expected pieces of the vocabulary, found \"",
-                    (pair.left < 0 ? sides[0] : pair.right < 0 ? sides[1] : std::string_view(joined)).substr(0, 64),
-                    "\"");
+                    printable(pair.left < 0 ? sides[0] : pair.right < 0 ? sides[1] : std::string_view(joined)), "\"");
       v_.pairs.push_back(pair);
     }
     return {};
@@ -205,6 +204,13 @@ class hf_reader {
     if (splits->byte_level ? decoder->given && !decoder->byte_level : !decoder->given || decoder->byte_level)
       return at.error(errc::unsupported, splits->byte_level ? "ByteLevel, as the pre-tokenizer has it"
                                                             : "a decoder that joins pieces without ByteLevel");
+    if (splits->byte_level && v_.fuse_unknown && v_.unk >= 0)
+      for (const char32_t letter : byte_alphabet) {
+        std::string piece;
+        append_utf8(piece, letter);
+        if (id_of(piece) < 0)
+          return root_["model"]["fuse_unk"].error(errc::unsupported, "false where bytes have no piece");
+      }
     v_.model = splits->byte_level ? vocabulary::kind::bpe : vocabulary::kind::char_bpe;
     v_.has_steps = true;
     v_.normalizers = *std::move(normalizers);

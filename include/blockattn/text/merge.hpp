@@ -42,7 +42,7 @@ struct merge_scratch {
   std::vector<merge_rule> rules;
   std::vector<pair> heap;
   std::vector<link> links;
-  std::uint64_t steps = 0;  ///< what merging did so far: pairs looked at and moved. Tests hold it against the text's size
+  std::uint64_t steps = 0;  ///< pairs looked at and moved so far; tests hold it against the size of the text
 };
 
 namespace detail {

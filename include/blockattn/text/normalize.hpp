@@ -53,7 +53,8 @@ inline void normalize_stretch(normal_form form, std::string_view text, std::stri
   if (compose)
     size = utf8proc_normalize_utf32(codes.data(), size,
                                     static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
-  for (utf8proc_ssize_t i = 0; i < size; ++i) append_utf8(out, static_cast<char32_t>(codes[static_cast<std::size_t>(i)]));
+  codes.resize(static_cast<std::size_t>(size < 0 ? 0 : size));
+  for (const utf8proc_int32_t code : codes) append_utf8(out, static_cast<char32_t>(code));
 }
 
 }  // namespace detail
@@ -147,7 +148,8 @@ class normalizer {
  public:
   /// Errors name the step by number.
   [[nodiscard]] static result<normalizer> make(std::span<const normalize_step> steps) {
-    if (steps.size() > 64) return fail(errc::unsupported, "normalizer: expected 64 steps at most, found ", steps.size());
+    if (steps.size() > 64)
+      return fail(errc::unsupported, "normalizer: expected 64 steps at most, found ", steps.size());
     normalizer out;
     for (std::size_t i = 0; i < steps.size(); ++i) {
       stage next{steps[i], {}};
@@ -218,7 +220,8 @@ class normalizer {
       for (std::size_t from = 0; from < valid.size();) {
         const auto [begin, end] = s.code.find(valid, from, m);
         out.append(valid.substr(from, begin - from));
-        if (end > begin) out.append(out.size() <= most ? std::string_view(s.step.with) : valid.substr(begin, end - begin));
+        const std::string_view match = valid.substr(begin, end - begin);
+        if (!match.empty()) out.append(out.size() <= most ? std::string_view(s.step.with) : match);
         from = end;
       }
       rest.remove_prefix(valid.size());

@@ -52,8 +52,8 @@ class pattern {
     bool gave_up_ = false;
   };
 
-  /// Compiles PCRE2 source, valid UTF-8. `\d`, `\w` and `\s` know Unicode. Errors: `unsupported` with PCRE2's reason and
-  /// its place; an expression that can match nothing is one too, because a scan would stand still.
+  /// Compiles PCRE2 source, valid UTF-8. `\d`, `\w` and `\s` know Unicode. Errors: `unsupported` with PCRE2's reason
+  /// and its place; an expression that can match nothing is one too, because a scan would stand still.
   [[nodiscard]] static result<pattern> compile(std::string_view source) {
     int error = 0;
     std::size_t offset = 0;
@@ -126,9 +126,9 @@ class pattern {
 /// Whitespace as Unicode defines it, in a class: PCRE2's own `\s` counts U+180E too.
 #define BLOCKATTN_SPACES R"(\x{9}-\x{d} \x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000})"
 
-/// An expression of a `tokenizer.json`, which is in Oniguruma's dialect, as PCRE2 writes it: `\s` and `\w` are Unicode's
-/// sets, `\uHHHH` a character, `$` the end of a line. What the two read differently and no known tokenizer uses (`\h`,
-/// `&&` in a class, `{n,m}+`) is `unsupported`.
+/// An expression of a `tokenizer.json`, which is in Oniguruma's dialect, as PCRE2 writes it: `\s`, `\w` and `\b` go by
+/// Unicode's sets, `\uHHHH` a character, `$` the end of a line. What the two read differently and no known
+/// tokenizer uses (`\h`, `&&` in a class, `{n,m}+`) is `unsupported`.
 [[nodiscard]] inline result<std::string> from_oniguruma(std::string_view source) {
   constexpr const char* word = R"(\p{L}\p{M}\p{Nd}\p{Nl}\p{Pc})";
   std::string out = "(?m)";
@@ -146,6 +146,12 @@ class pattern {
         out.append(in_class ? "" : "[").append(set).append(in_class ? "" : "]");
       } else if ((next == 'S' || next == 'W') && !in_class) {
         out.append("[^").append(next == 'S' ? BLOCKATTN_SPACES : word).append("]");
+      } else if ((next == 'b' || next == 'B') && !in_class) {
+        const std::string w = std::string("[") + word + "]";
+        const bool edge = next == 'b';
+        out.append("(?:(?<=" + w + (edge ? ")(?!" : ")(?=") + w + ")|(?<!" + w + (edge ? ")(?=" : ")(?!") + w + "))");
+      } else if (next == 'W') {
+        return refuse("\\W in a class", i - 1);
       } else if (next == 'h' || next == 'H' || next == 'K' || next == 'G' || next == 'R' || next == 'X') {
         return refuse("an escape with two meanings", i - 1);
       } else if (next == 'u') {

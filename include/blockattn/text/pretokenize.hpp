@@ -46,7 +46,8 @@ class pretokenizer {
 
   /// Compiles steps, at most 64. None: a text is one word. Errors name the step by number.
   [[nodiscard]] static result<pretokenizer> make(std::span<const split_step> steps) {
-    if (steps.size() > 64) return fail(errc::unsupported, "pre-tokenizer: expected 64 steps at most, found ", steps.size());
+    if (steps.size() > 64)
+      return fail(errc::unsupported, "pre-tokenizer: expected 64 steps at most, found ", steps.size());
     pretokenizer out;
     for (std::size_t i = 0; i < steps.size(); ++i) {
       const split_step& s = steps[i];

@@ -43,7 +43,7 @@ class special_tokens {
     for (const entry& e : entries_) first_[static_cast<unsigned char>(e.text[0])] |= e.control ? 1 : 2;
   }
 
-  /// The first special text at or after `from`, with the whitespace it takes along. O(text + candidates * their length).
+  /// The first special text at or after `from`, with the whitespace it takes along. O(text + candidates * length).
   [[nodiscard]] hit next(std::string_view text, std::size_t from, bool control) const noexcept {
     const int wanted = control ? 3 : 2;
     if (!entries_.empty())

@@ -23,8 +23,8 @@ struct normalize_step {
     strip             ///< whitespace goes at the sides named
   };
   kind type = kind::nfc;
-  std::string what;  ///< a text, or PCRE2 source
-  std::string with;
+  std::string what = {};  ///< a text, or PCRE2 source
+  std::string with = {};
   bool left = false, right = false;  ///< strip: the sides
 };
 
@@ -41,7 +41,7 @@ struct split_step {
   };
   enum class prepending : std::uint8_t { never, first, always };
   kind type = kind::cut;
-  std::string pattern;  ///< PCRE2 source
+  std::string pattern = {};  ///< PCRE2 source
   split_behavior behavior = split_behavior::isolated;
   bool invert = false;  ///< what lies between the matches counts as the matches
   prepending prepend = prepending::never;

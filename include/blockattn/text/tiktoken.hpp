@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-/// The tokenizer of a tiktoken rank file (Llama 3's `tokenizer.model`, OpenAI's `*.tiktoken`): a line for each piece, its
-/// bytes in base64, a space, its rank. The rank is the id, and of two neighbours that together are a piece the pair with
-/// the lowest rank merges first. How text is cut, and the special pieces, are not in the file: the caller says.
+/// The tokenizer of a tiktoken rank file (Llama 3's `tokenizer.model`, OpenAI's `*.tiktoken`): a line for each piece,
+/// its bytes in base64, a space, its rank. The rank is the id, and of two neighbours that together are a piece the pair
+/// with the lowest rank merges first. How text is cut, and the special pieces, are not in the file: the caller says.
 #pragma once
 
 #include <algorithm>

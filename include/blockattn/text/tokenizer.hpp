@@ -99,8 +99,8 @@ class tokenizer {
   /// pieces, and ids the vocabulary lacks, have none.
   [[nodiscard]] std::string decode(token id) const { return std::string(visible(id, false)); }
 
-  /// The text of a sequence. The space that `encode` puts before the first word is taken away again, at the start and
-  /// after a begin token. The result is bytes; see `detokenizer` for text that must always be valid UTF-8.
+  /// The text of a sequence. The space that `encode` puts before the first word is taken away again, at the start and,
+  /// for SentencePiece vocabularies, after a begin token. The result is bytes; see `detokenizer` for text that must always be valid UTF-8.
   [[nodiscard]] std::string decode(std::span<const token> ids, decode_options options = {}) const {
     std::string out;
     bool strip = strips_at_start(options);
@@ -112,7 +112,7 @@ class tokenizer {
   /// `strips_at_start`. The view lives as long as the tokenizer.
   [[nodiscard]] std::string_view next_text(token id, decode_options options, bool& strip) const noexcept {
     std::string_view text = visible(id, options.special);
-    if (id >= 0 && id == bos()) strip = strips_at_start({});
+    if (state_->spm && id >= 0 && id == bos()) strip = strips_at_start({});
     if (is_named(id) || text.empty()) return text;
     if (strip && type(id) != piece_type::user_defined && text.front() == ' ') text.remove_prefix(1);
     strip = false;
@@ -230,8 +230,8 @@ class tokenizer {
     }
 
     // The ids of text without special pieces. `at_start`: nothing comes before it.
-    bool encode_words(std::string_view text, bool at_start, bool prefix, std::vector<token>& out, merge_scratch& scratch,
-                      word_memory& memory) const {
+    bool encode_words(std::string_view text, bool at_start, bool prefix, std::vector<token>& out,
+                      merge_scratch& scratch, word_memory& memory) const {
       if (bpe) return bpe->encode(text, at_start, out, scratch, memory);
       if (characters) return characters->encode(text, at_start, out, scratch, memory);
       spm->encode(text, prefix, out, scratch, memory);

@@ -77,8 +77,8 @@ struct vocabulary {
   bool strip_first_space = false;   ///< decoding takes one space away at the start of a text
 };
 
-/// Whether a control or user-defined piece of this name ends a turn. Chat models end one with such a piece, and few files
-/// say so.
+/// Whether a control or user-defined piece of this name ends a turn. Chat models end one with such a piece, and few
+/// files say so.
 [[nodiscard]] constexpr bool ends_turn(std::string_view piece) noexcept {
   for (const std::string_view name : {"<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<|endoftext|>",
                                       "<|end_of_text|>", "<end_of_turn>", "<EOT>"})
