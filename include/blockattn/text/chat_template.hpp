@@ -67,9 +67,10 @@ struct chat_template {
 };
 
 /// The templates of the library, as the models' own Jinja texts render a conversation that ends with the user, with
-/// two differences: nothing that a text adds by itself (a date, a default system message) is added, and an earlier answer
-/// of Mistral's first two follows its marker with a space, as Mistral's tokenizers write it. `tulu` is the paper's (PAPER 1.3): nothing begins the sequence, a passage stands in
-/// the user's turn. `plain` is for models without an instruction format.
+/// two differences: nothing that a text adds by itself (a date, a default system message) is added, and an earlier
+/// answer of Mistral's first two follows its marker with a space, as Mistral's tokenizers write it. `tulu` is the
+/// paper's (PAPER 1.3): nothing begins the sequence, a passage stands in the user's turn. `plain` is for models without
+/// an instruction format.
 [[nodiscard]] inline std::vector<chat_template> chat_templates() {
   using place = chat_template::system_place;
   std::vector<chat_template> out;
