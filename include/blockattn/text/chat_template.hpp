@@ -61,13 +61,16 @@ struct chat_template {
   bool bos = true;                 ///< the sequence begins with the begin token, where the tokenizer adds one
   bool bos_always = false;         ///< the template writes the begin token itself: also where the tokenizer would not
   std::vector<std::string> markers = {};  ///< what is one token, if the vocabulary has it
-  std::string eos = {};            ///< the marker that stands for the vocabulary's own end token
+  std::string eos = {};                   ///< the marker that stands for the vocabulary's own end token
 
   friend bool operator==(const chat_template&, const chat_template&) = default;
 };
 
-/// The templates of the library. `tulu` is the paper's (PAPER 1.3): nothing begins the sequence, a passage stands in
-/// the user's turn. `plain` is for models without an instruction format.
+/// The templates of the library, as the models' own Jinja texts render a conversation that ends with the user, with
+/// two differences: nothing that a text adds by itself (a date, a default system message) is added, and an earlier
+/// answer of Mistral's first two follows its marker with a space, as Mistral's tokenizers write it. `tulu` is the
+/// paper's (PAPER 1.3): nothing begins the sequence, a passage stands in the user's turn. `plain` is for models without
+/// an instruction format.
 [[nodiscard]] inline std::vector<chat_template> chat_templates() {
   using place = chat_template::system_place;
   std::vector<chat_template> out;

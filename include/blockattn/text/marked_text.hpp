@@ -58,9 +58,9 @@ struct marked_text {
 };
 
 struct marked_options {
-  bool bos = false;                          ///< begin with the begin token, if the vocabulary has one
-  std::span<const std::string> markers = {}; ///< all markers of the template: text that spells one is kept apart
-  std::string_view eos = {};                 ///< the marker that stands for the vocabulary's own end token
+  bool bos = false;                           ///< begin with the begin token, if the vocabulary has one
+  std::span<const std::string> markers = {};  ///< all markers of the template: text that spells one is kept apart
+  std::string_view eos = {};                  ///< the marker that stands for the vocabulary's own end token
 };
 
 namespace detail {
@@ -152,7 +152,8 @@ using filling = std::pair<std::string_view, std::string_view>;
     out.add_template(pattern.substr(from, at - from), markers).add_text(found->second);
     from = at += found->first.size();
   }
-  return out.add_template(pattern.substr(from), markers), out;
+  out.add_template(pattern.substr(from), markers);
+  return out;
 }
 
 }  // namespace detail
