@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <span>
 
+#include "expanded_gemm.hpp"
 #include "kernel_set.hpp"
 #include "tile.hpp"
 
@@ -187,6 +188,9 @@ void project_as(executor_ref workers, const packed_matrix& w, const float* x, st
 /// reads; none for few rows of floats. Depends on nothing but the arguments.
 [[nodiscard]] inline std::size_t project_scratch(const packed_matrix& w, compute_type compute, std::size_t rows) noexcept {
   if (w.type == dtype::f32) return isa_detail::projection_plan<float, float>(w, rows).scratch_bytes();
+  if (is_quantized(w.type) && compute == compute_type::automatic)
+    return isa_detail::expanded_plan<isa_detail::code_product>(w, rows).scratch_bytes(w);
+  if (w.type != dtype::bf16) return isa_detail::expanded_plan<isa_detail::float_product>(w, rows).scratch_bytes(w);
   if (compute == compute_type::f32) return isa_detail::projection_plan<bf16, float>(w, rows).scratch_bytes();
   return isa_detail::projection_plan<bf16, row_operand_t<bf16>>(w, rows).scratch_bytes();
 }
@@ -206,6 +210,10 @@ inline void project(executor_ref workers, const packed_matrix& w, compute_type c
     for (std::size_t r = 0; r < rows; ++r) std::fill_n(y + r * y_stride, w.rows, 0.0f);
   } else if (w.type == dtype::f32) {
     isa_detail::project_as<float, float>(workers, w, x, x_stride, rows, y, y_stride, scratch);
+  } else if (is_quantized(w.type) && compute == compute_type::automatic) {
+    isa_detail::project_expanded<isa_detail::code_product>(workers, w, x, x_stride, rows, y, y_stride, scratch);
+  } else if (w.type != dtype::bf16) {
+    isa_detail::project_expanded<isa_detail::float_product>(workers, w, x, x_stride, rows, y, y_stride, scratch);
   } else if (compute == compute_type::f32) {
     isa_detail::project_as<bf16, float>(workers, w, x, x_stride, rows, y, y_stride, scratch);
   } else {

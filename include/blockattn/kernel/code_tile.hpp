@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: MIT
+/// The register tile of quantised weights: rows of 8-bit codes times panels of codes.
+///
+///     out[r][j]  (+)=  sum over groups g of  scale[g][j] * row_scale[r][g] * dot(r, j, g)  +  offset[g][j] * row_sum[r][g]
+///
+/// dot: the exact integer sum over the group of row code * (code - zero). In the order of g, an output takes one fused
+/// multiply-add of the dot, as a float, times the rounded product of the two scales, then one for the offset. The chain
+/// does not depend on the tile, and a product may be cut between groups with the accumulator stored: as in kernel/tile.hpp.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "code_rows.hpp"
+
+namespace blockattn::inline v0 {
+inline namespace BLOCKATTN_ISA {
+
+/// The operands of a product. Rows: as `pack_code_rows` lays out one tile.
+struct code_operands {
+  const std::byte* rows = nullptr;
+  const std::uint8_t* codes = nullptr;  // [groups][steps][16][4] of the first panel
+  std::size_t panel_stride = 0;         // bytes from the codes of one panel to those of the next
+  const float* scales = nullptr;        // [groups][16] of the first panel
+  const float* offsets = nullptr;       // the same, or null
+  std::size_t scale_stride = 0;         // floats from the scales of one panel to those of the next
+  std::size_t groups = 0;
+  std::size_t steps = 8;                // of a group
+  float* out = nullptr;
+  std::size_t out_stride = 0;
+  bool accumulate = false;
+  const void* next = nullptr;           // prefetched, `next_step` bytes for each step
+  std::size_t next_step = 0;
+};
+
+/// Rows of the largest tile. Integer accumulators take up to half of the register file; where it has room, the float ones
+/// take the other half, else they stay in the L1 cache.
+#if defined(__AVX512F__)
+inline constexpr std::size_t code_tile_rows = 6;  // x 2 panels: 12 + 12 of 32 registers
+#elif defined(__aarch64__)
+inline constexpr std::size_t code_tile_rows = 5;  // 20 of 32
+#elif defined(__AVX2__)
+inline constexpr std::size_t code_tile_rows = 4;  // 8 of 16
+#else
+inline constexpr std::size_t code_tile_rows = 2;
+#endif
+
+/// Panels beside each other in a tile of `rows` rows.
+[[nodiscard]] constexpr std::size_t code_tile_panels(std::size_t rows) noexcept {
+  if (f32x16::registers == 1) return rows <= 2 ? 4 : rows <= 4 ? 3 : 2;
+  return std::max<std::size_t>(1, code_tile_rows / rows);
+}
+
+/// The micro-kernel: `Rows` x 16 * `Cols` outputs.
+template <std::size_t Rows, std::size_t Cols>
+void code_tile(const code_operands& o) noexcept {
+  constexpr bool in_registers = f32x16::registers == 1;
+  const std::size_t panel_stride = o.panel_stride, scale_stride = o.scale_stride, out_stride = o.out_stride;
+  const std::size_t steps = o.steps, next_step = o.next_step;
+  float* const out = o.out;
+  const std::byte* row = o.rows;
+  const std::uint8_t* codes = o.codes;
+  const float* scales = o.scales;
+  const float* offsets = o.offsets;
+  std::uintptr_t next = reinterpret_cast<std::uintptr_t>(o.next);
+
+  f32x16 acc[Rows][in_registers ? Cols : 1];  // where floats stay in memory: of one output at a time
+  const auto fetch = [&](auto r, auto c, bool anew) BLOCKATTN_LAMBDA_INLINE {
+    return anew ? zero16() : load(out + r * out_stride + 16 * c);
+  };
+  if constexpr (in_registers) {
+    unroll<Rows>([&](auto r) BLOCKATTN_LAMBDA_INLINE {
+      unroll<Cols>([&](auto c) BLOCKATTN_LAMBDA_INLINE { acc[r][c] = fetch(r, c, !o.accumulate); });
+    });
+  }
+  bool anew = !o.accumulate;
+  for (std::size_t g = o.groups; g != 0; --g) {
+    const std::byte* const head = row;
+    const auto word = [&](std::size_t i) BLOCKATTN_LAMBDA_INLINE { return isa_detail::load_word(head + 4 * i); };
+    row += 12 * Rows;
+    i32x16 dot[Rows][Cols];
+    unroll<Rows>([&](auto r) BLOCKATTN_LAMBDA_INLINE {
+      const i32x16 start = broadcast(word(r));
+      unroll<Cols>([&](auto c) BLOCKATTN_LAMBDA_INLINE { dot[r][c] = start; });
+    });
+    for (std::size_t s = steps; s != 0; --s) {
+      code_step::apply<Rows, Cols>(dot, row, code_step::row_bytes, codes, panel_stride);
+      prefetch(reinterpret_cast<const void*>(next));
+      next += next_step;
+      row += Rows * code_step::row_bytes;
+      codes += code_panels::step_bytes;
+    }
+    // Column by column: the scales of one panel are in registers at a time.
+    unroll<Cols>([&](auto c) BLOCKATTN_LAMBDA_INLINE {
+      const f32x16 scale = load(scales + c * scale_stride);
+      const f32x16 offset = offsets != nullptr ? load(offsets + c * scale_stride) : zero16();
+      unroll<Rows>([&](auto r) BLOCKATTN_LAMBDA_INLINE {
+        f32x16& sum = acc[r][in_registers ? std::size_t{c} : 0];
+        if constexpr (!in_registers) sum = fetch(r, c, anew);
+        const f32x16 both = scale * broadcast(std::bit_cast<float>(word(Rows + r)));
+        sum = fma(to_float(dot[r][c]), both, sum);
+        if (offsets != nullptr) sum = fma(offset, broadcast(std::bit_cast<float>(word(2 * Rows + r))), sum);
+        if constexpr (!in_registers) store(out + r * out_stride + 16 * c, sum);
+      });
+    });
+    anew = false;
+    scales += 16;
+    if (offsets != nullptr) offsets += 16;
+  }
+  if constexpr (in_registers) {
+    unroll<Rows>([&](auto r) BLOCKATTN_LAMBDA_INLINE {
+      unroll<Cols>([&](auto c) BLOCKATTN_LAMBDA_INLINE { store(out + r * out_stride + 16 * c, acc[r][c]); });
+    });
+  }
+}
+
+namespace isa_detail {
+// The micro-kernels by height: as wide as the height allows, and one panel wide.
+struct code_tile_entry {
+  void (*wide)(const code_operands&) noexcept;
+  void (*one)(const code_operands&) noexcept;
+};
+template <std::size_t... I>
+constexpr std::array<code_tile_entry, code_tile_rows> make_code_tiles(std::index_sequence<I...>) noexcept {
+  return {{{&code_tile<I + 1, code_tile_panels(I + 1)>, &code_tile<I + 1, 1>}...}};
+}
+inline constexpr std::array<code_tile_entry, code_tile_rows> code_tiles =
+    make_code_tiles(std::make_index_sequence<code_tile_rows>{});
+}  // namespace isa_detail
+
+/// One tile of `height` rows (1 to `code_tile_rows`) against `panels` panels, any number. At least one group.
+inline void multiply_code_tile(std::size_t height, std::size_t panels, code_operands o) noexcept {
+  BLOCKATTN_EXPECTS(height >= 1 && height <= code_tile_rows && o.groups != 0);
+  if (o.next_step == 0) o.next = o.codes;
+  const auto& kernels = isa_detail::code_tiles[height - 1];
+  const std::size_t widest = code_tile_panels(height);
+  while (panels != 0) {
+    const std::size_t now = panels >= widest ? widest : 1;
+    (now == widest ? kernels.wide : kernels.one)(o);
+    o.codes += now * o.panel_stride;
+    o.scales += now * o.scale_stride;
+    if (o.offsets != nullptr) o.offsets += now * o.scale_stride;
+    o.out += now * panel_width;
+    panels -= now;
+  }
+}
+
+}  // namespace BLOCKATTN_ISA
+}  // namespace blockattn::inline v0
