@@ -26,7 +26,6 @@ struct code_operands {
   const float* offsets = nullptr;       // the same, or null
   std::size_t scale_stride = 0;         // floats from the scales of one panel to those of the next
   std::size_t groups = 0;
-  std::size_t steps = 8;                // of a group
   float* out = nullptr;
   std::size_t out_stride = 0;
   bool accumulate = false;
@@ -52,12 +51,21 @@ inline constexpr std::size_t code_tile_rows = 2;
   return std::max<std::size_t>(1, code_tile_rows / rows);
 }
 
+/// What a type asks of the micro-kernel: steps of a group, and whether groups have offsets.
+enum class code_kind : std::uint8_t { plain, with_offsets, halves };
+
+[[nodiscard]] constexpr code_kind code_kind_of(dtype type) noexcept {
+  return group_elements(type) == 16 ? code_kind::halves : has_offsets(type) ? code_kind::with_offsets : code_kind::plain;
+}
+
 /// The micro-kernel: `Rows` x 16 * `Cols` outputs.
-template <std::size_t Rows, std::size_t Cols>
+template <std::size_t Rows, std::size_t Cols, code_kind Kind>
 void code_tile(const code_operands& o) noexcept {
   constexpr bool in_registers = f32x16::registers == 1;
+  constexpr std::size_t steps = Kind == code_kind::halves ? 4 : 8;
+  constexpr bool with_offsets = Kind == code_kind::with_offsets;
   const std::size_t panel_stride = o.panel_stride, scale_stride = o.scale_stride, out_stride = o.out_stride;
-  const std::size_t steps = o.steps, next_step = o.next_step;
+  const std::size_t next_step = o.next_step;
   float* const out = o.out;
   const std::byte* row = o.rows;
   const std::uint8_t* codes = o.codes;
@@ -84,29 +92,32 @@ void code_tile(const code_operands& o) noexcept {
       const i32x16 start = broadcast(word(r));
       unroll<Cols>([&](auto c) BLOCKATTN_LAMBDA_INLINE { dot[r][c] = start; });
     });
-    for (std::size_t s = steps; s != 0; --s) {
-      code_step::apply<Rows, Cols>(dot, row, code_step::row_bytes, codes, panel_stride);
+    // Written out: a loop would copy all accumulators in every step.
+    unroll<steps>([&](auto s) BLOCKATTN_LAMBDA_INLINE {
+      code_step::apply<Rows, Cols>(dot, row + s * Rows * code_step::row_bytes, code_step::row_bytes,
+                                   codes + s * code_panels::step_bytes, panel_stride);
       prefetch(reinterpret_cast<const void*>(next));
       next += next_step;
-      row += Rows * code_step::row_bytes;
-      codes += code_panels::step_bytes;
-    }
+    });
+    row += steps * Rows * code_step::row_bytes;
+    codes += steps * code_panels::step_bytes;
     // Column by column: the scales of one panel are in registers at a time.
     unroll<Cols>([&](auto c) BLOCKATTN_LAMBDA_INLINE {
       const f32x16 scale = load(scales + c * scale_stride);
-      const f32x16 offset = offsets != nullptr ? load(offsets + c * scale_stride) : zero16();
+      f32x16 offset;
+      if constexpr (with_offsets) offset = load(offsets + c * scale_stride);
       unroll<Rows>([&](auto r) BLOCKATTN_LAMBDA_INLINE {
         f32x16& sum = acc[r][in_registers ? std::size_t{c} : 0];
         if constexpr (!in_registers) sum = fetch(r, c, anew);
         const f32x16 both = scale * broadcast(std::bit_cast<float>(word(Rows + r)));
         sum = fma(to_float(dot[r][c]), both, sum);
-        if (offsets != nullptr) sum = fma(offset, broadcast(std::bit_cast<float>(word(2 * Rows + r))), sum);
+        if constexpr (with_offsets) sum = fma(offset, broadcast(std::bit_cast<float>(word(2 * Rows + r))), sum);
         if constexpr (!in_registers) store(out + r * out_stride + 16 * c, sum);
       });
     });
     anew = false;
     scales += 16;
-    if (offsets != nullptr) offsets += 16;
+    if constexpr (with_offsets) offsets += 16;
   }
   if constexpr (in_registers) {
     unroll<Rows>([&](auto r) BLOCKATTN_LAMBDA_INLINE {
@@ -121,26 +132,28 @@ struct code_tile_entry {
   void (*wide)(const code_operands&) noexcept;
   void (*one)(const code_operands&) noexcept;
 };
-template <std::size_t... I>
+template <code_kind Kind, std::size_t... I>
 constexpr std::array<code_tile_entry, code_tile_rows> make_code_tiles(std::index_sequence<I...>) noexcept {
-  return {{{&code_tile<I + 1, code_tile_panels(I + 1)>, &code_tile<I + 1, 1>}...}};
+  return {{{&code_tile<I + 1, code_tile_panels(I + 1), Kind>, &code_tile<I + 1, 1, Kind>}...}};
 }
+template <code_kind Kind>
 inline constexpr std::array<code_tile_entry, code_tile_rows> code_tiles =
-    make_code_tiles(std::make_index_sequence<code_tile_rows>{});
+    make_code_tiles<Kind>(std::make_index_sequence<code_tile_rows>{});
 }  // namespace isa_detail
 
 /// One tile of `height` rows (1 to `code_tile_rows`) against `panels` panels, any number. At least one group.
+template <code_kind Kind>
 inline void multiply_code_tile(std::size_t height, std::size_t panels, code_operands o) noexcept {
   BLOCKATTN_EXPECTS(height >= 1 && height <= code_tile_rows && o.groups != 0);
   if (o.next_step == 0) o.next = o.codes;
-  const auto& kernels = isa_detail::code_tiles[height - 1];
+  const auto& kernels = isa_detail::code_tiles<Kind>[height - 1];
   const std::size_t widest = code_tile_panels(height);
   while (panels != 0) {
     const std::size_t now = panels >= widest ? widest : 1;
     (now == widest ? kernels.wide : kernels.one)(o);
     o.codes += now * o.panel_stride;
     o.scales += now * o.scale_stride;
-    if (o.offsets != nullptr) o.offsets += now * o.scale_stride;
+    if constexpr (Kind == code_kind::with_offsets) o.offsets += now * o.scale_stride;
     o.out += now * panel_width;
     panels -= now;
   }

@@ -82,16 +82,19 @@ struct code_product {
     o.codes = from.at;
     o.panel_stride = from.panel_stride;
     o.scales = from.scales;
-    o.offsets = has_offsets(w.type) ? from.offsets : nullptr;
+    o.offsets = from.offsets;
     o.scale_stride = from.scale_stride;
     o.groups = t.columns / group_elements(w.type);
-    o.steps = group_elements(w.type) / 4;
     o.out = t.out;
     o.out_stride = t.out_stride;
     o.accumulate = t.accumulate;
     o.next = t.next;
     o.next_step = t.next == nullptr ? 0 : ceil_div(t.next_bytes, t.columns / 4);
-    multiply_code_tile(t.height, t.slots, o);
+    switch (code_kind_of(w.type)) {
+      case code_kind::plain: return multiply_code_tile<code_kind::plain>(t.height, t.slots, o);
+      case code_kind::with_offsets: return multiply_code_tile<code_kind::with_offsets>(t.height, t.slots, o);
+      case code_kind::halves: return multiply_code_tile<code_kind::halves>(t.height, t.slots, o);
+    }
   }
 };
 
@@ -239,6 +242,10 @@ void multiply_set(const expanded_plan<Product>& plan, const packed_matrix& w, co
         std::copy_n(out + r * y_stride, columns, copy + r * t.out_stride);
         std::fill_n(copy + r * t.out_stride + columns, t.out_stride - columns, 0.0f);
       }
+    // Rows of y are far apart, often a power of two: what the next tile writes is on its way while this one computes.
+    if (i + 1 < tiles.count)
+      for (std::size_t r = 0; r < tiles.size(i + 1); ++r)
+        for (std::size_t c = 0; c < slots; ++c) prefetch_near(y + (tiles.begin(i + 1) + r) * y_stride + c * panel_width);
     Product::multiply(w, t, from);
     if (ragged)
       for (std::size_t r = 0; r < t.height; ++r) std::copy_n(copy + r * t.out_stride, columns, out + r * y_stride);

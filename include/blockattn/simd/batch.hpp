@@ -128,6 +128,17 @@ BLOCKATTN_INLINE void prefetch(const void* p) noexcept {
 #endif
 }
 
+/// The same for the L1 cache.
+BLOCKATTN_INLINE void prefetch_near(const void* p) noexcept {
+#if defined(__GNUC__) || defined(__clang__)
+  __builtin_prefetch(p, 0, 3);
+#elif defined(__SSE2__)
+  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0);
+#else
+  (void)p;
+#endif
+}
+
 BLOCKATTN_INLINE f32x16 broadcast(float x) noexcept {
   const native_f32 v(x);
   return isa_detail::make16([&](std::size_t) BLOCKATTN_LAMBDA_INLINE { return v; });
