@@ -33,3 +33,11 @@ endif()
 get_property(blockattn_targets GLOBAL PROPERTY BLOCKATTN_TARGETS)
 add_library(blockattn_all INTERFACE)
 target_link_libraries(blockattn_all INTERFACE ${blockattn_targets})
+
+# The kernels, compiled once: they are most of what a compiler does with the library. For programs of this build that
+# reach kernels through a model; tests/package and the kernel tests compile them as header-only users do.
+file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/kernels.cpp
+     CONTENT "#include <blockattn/kernel/native_definitions.hpp>\n")
+add_library(blockattn_kernels STATIC EXCLUDE_FROM_ALL ${PROJECT_BINARY_DIR}/kernels.cpp)
+target_compile_definitions(blockattn_kernels PUBLIC BLOCKATTN_COMPILED_KERNELS)
+target_link_libraries(blockattn_kernels PUBLIC blockattn PRIVATE blockattn_dev)

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The kernels alone, on arrays of your own: no model, no session, no store. Checked against loops in double.
 #include <blockattn/core/memory.hpp>
-#include <blockattn/kernel/native.hpp>
+#include <blockattn/kernel/attention.hpp>
+#include <blockattn/kernel/gemm.hpp>
+#include <blockattn/kernel/pack.hpp>
+#include <blockattn/kernel/rope.hpp>
 
 #include <cmath>
 #include <cstdio>
@@ -9,7 +12,6 @@
 #include <vector>
 
 namespace ba = blockattn;
-
 int main() {
   constexpr std::size_t d = 32, passage = 50, asked = 3;  // one head of 32 dims; 50 keys, 3 queries
   constexpr std::int64_t start = 1000;                    // where the passage stands in the sequence
@@ -60,17 +62,15 @@ int main() {
       double score = 0;  // of the query at positions[r] and the key at start + t: only their distance counts
       for (std::size_t m = 0; m < d / 2; ++m) {
         const double angle = double(positions[r] - start - std::int64_t(t)) * std::pow(10000.0, -2.0 * double(m) / d);
-        const double a = plain_q[r * d + m], b = plain_q[r * d + m + d / 2];
-        score += (a * std::cos(angle) - b * std::sin(angle)) * plain_k[t * d + m];
-        score += (a * std::sin(angle) + b * std::cos(angle)) * plain_k[t * d + m + d / 2];
+        const double a = plain_q[r * d + m], b = plain_q[r * d + m + d / 2], c = std::cos(angle), s = std::sin(angle);
+        score += (a * c - b * s) * plain_k[t * d + m] + (a * s + b * c) * plain_k[t * d + m + d / 2];
       }
       weight[t] = std::exp(score / std::sqrt(double(d)));
     }
     const double sum = std::accumulate(weight.begin(), weight.end(), 0.0);
-    for (std::size_t i = 0; i < d; ++i) {
-      for (std::size_t t = 0; t < passage; ++t) o[i] += weight[t] / sum * v[t * d + i];
-      worst = std::max(worst, std::abs(o[i] - out[r * d + i]));
-    }
+    for (std::size_t t = 0; t < passage; ++t)
+      for (std::size_t i = 0; i < d; ++i) o[i] += weight[t] / sum * v[t * d + i];
+    for (std::size_t i = 0; i < d; ++i) worst = std::max(worst, std::abs(o[i] - out[r * d + i]));
     for (std::size_t n = 0; n < passage; ++n)
       worst = std::max(worst, std::abs(std::inner_product(o.begin(), o.end(), &v[n * d], 0.0) - y[r * passage + n]));
   }

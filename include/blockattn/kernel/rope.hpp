@@ -18,18 +18,6 @@
 namespace blockattn::inline v0 {
 inline namespace BLOCKATTN_ISA {
 
-/// Floats of one turn table.
-[[nodiscard]] inline std::size_t table_floats(const rope_frequencies& rope) noexcept { return 2 * rope.pairs(); }
-
-/// The table of a position, with the magnitude on both halves: what rotates a fresh query or key.
-inline void scaled_table(const rope_frequencies& rope, std::int64_t position, float* out) noexcept {
-  rope.cos_sin(position, out);
-  if (rope.magnitude != 1.0) {
-    const auto m = static_cast<float>(rope.magnitude);
-    for (std::size_t i = 0; i < table_floats(rope); ++i) out[i] *= m;
-  }
-}
-
 /// Turns one head in place: `head` is (head_dim); dims from 2 * pairs on do not turn.
 /// Each output is two products and one rounding of their sum, fused where the instruction set fuses.
 inline void turn_head(float* head, const float* table, std::size_t pairs, rope_layout layout) noexcept {

@@ -157,4 +157,16 @@ inline double yarn_pair(double rotations, double dim, double theta, double origi
   return out;
 }
 
+/// Floats of one turn table.
+[[nodiscard]] inline std::size_t table_floats(const rope_frequencies& rope) noexcept { return 2 * rope.pairs(); }
+
+/// The table of a position, with the magnitude on both halves: what rotates a fresh query or key.
+inline void scaled_table(const rope_frequencies& rope, std::int64_t position, float* out) noexcept {
+  rope.cos_sin(position, out);
+  if (rope.magnitude != 1.0) {
+    const auto m = static_cast<float>(rope.magnitude);
+    for (std::size_t i = 0; i < table_floats(rope); ++i) out[i] *= m;
+  }
+}
+
 }  // namespace blockattn::inline v0

@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "../kernel/quantize.hpp"
 #include "llama.hpp"
 
 namespace blockattn::inline v0 {
