@@ -184,6 +184,12 @@ void project_as(executor_ref workers, const packed_matrix& w, const float* x, st
 }
 }  // namespace isa_detail
 
+/// The type of panels for weights stored as `stored`: the type itself, so that memory holds what the file holds; f32 for
+/// f16 where no instruction widens halves.
+[[nodiscard]] constexpr dtype panel_type(dtype stored) noexcept {
+  return stored == dtype::f16 && !has_f16 ? dtype::f32 : stored;
+}
+
 /// Bytes of scratch that `project` needs for `rows` rows: a copy of the rows in the order and type that the kernel
 /// reads; none for few rows of floats. Depends on nothing but the arguments.
 [[nodiscard]] inline std::size_t project_scratch(const packed_matrix& w, compute_type compute, std::size_t rows) noexcept {

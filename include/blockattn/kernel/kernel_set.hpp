@@ -93,7 +93,9 @@ concept kernel_set =
              const std::byte* in, std::byte* out, const float* x, float* y, std::span<std::byte> scratch,
              std::span<const attention_job> jobs, const attention_shape& shape, const kv_shape& kv, rope_layout layout) {
       { K::isa() } -> std::convertible_to<const char*>;
-      // Weights: panels from rows, one row back, y(n, w.rows) = x(n, w.cols) W^T.
+      // Weights: the type of panels for rows of a type (the type itself, or f32), panels from rows, one row back,
+      // y(n, w.rows) = x(n, w.cols) W^T.
+      { K::panel_type(type) } noexcept -> std::same_as<dtype>;
       { K::pack(workers, w, out, n, type, in, n) } noexcept;
       { K::gather(w, n, y) } noexcept;
       { K::project_scratch(w, compute, n) } noexcept -> std::same_as<std::size_t>;
