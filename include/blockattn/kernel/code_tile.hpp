@@ -47,7 +47,7 @@ inline constexpr std::size_t code_tile_rows = 2;
 
 /// Panels beside each other in a tile of `rows` rows.
 [[nodiscard]] constexpr std::size_t code_tile_panels(std::size_t rows) noexcept {
-  if (f32x16::registers == 1) return rows <= 2 ? 4 : rows <= 4 ? 3 : 2;
+  if (f32x16::registers == 1) return 2;
   return std::max<std::size_t>(1, code_tile_rows / rows);
 }
 

@@ -9,42 +9,10 @@
 namespace blockattn::inline v0 {
 inline namespace BLOCKATTN_ISA {
 
-/// Whether sixteen halves are widened by instructions.
-#if defined(__AVX512F__) || defined(__F16C__) || defined(__aarch64__)
-inline constexpr bool has_f16 = true;
-#else
-inline constexpr bool has_f16 = false;
-#endif
-
-/// Sixteen halves, widened exactly.
-BLOCKATTN_INLINE f32x16 load_f16(const std::byte* p) noexcept {
-#if defined(__AVX512F__)
-  return {{native_f32(_mm512_maskz_cvtph_ps(static_cast<__mmask16>(-1), _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))))}};
-#elif defined(__F16C__) && defined(__AVX2__)
-  return isa_detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE {
-    return native_f32(_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 16 * i))));
-  });
-#elif defined(__aarch64__)
-  return isa_detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE {
-    std::uint16_t bits[4];
-    std::memcpy(bits, p + 8 * i, 8);
-    return native_f32(vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(bits))));
-  });
-#else
-  alignas(alignment) float v[16];
-  for (std::size_t i = 0; i < 16; ++i) {
-    f16 x;
-    std::memcpy(&x, p + 2 * i, 2);
-    v[i] = widen(x);
-  }
-  return load(v);
-#endif
-}
-
 /// Sixteen bytes as floats, unsigned or signed.
 template <class Byte>
 BLOCKATTN_INLINE f32x16 load_bytes(const std::byte* p) noexcept {
-  constexpr bool is_signed = std::is_signed_v<Byte>;
+  [[maybe_unused]] constexpr bool is_signed = std::is_signed_v<Byte>;
 #if defined(__AVX512F__)
   const __m128i raw = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
   const __mmask16 all = static_cast<__mmask16>(-1);

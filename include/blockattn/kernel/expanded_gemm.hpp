@@ -40,7 +40,10 @@ struct expanded_tile {
 struct code_product {
   static constexpr std::size_t tile_rows = code_tile_rows;
   static constexpr std::size_t granule = code_panels::run;
-  static constexpr std::size_t room = 1024;  // columns times panels of the buffer: 16 KiB of codes
+  // Columns times panels of the buffer: 32 KiB of codes. Half as much would leave more of the L1 cache to the rows, but
+  // carry sums through y twice as often, which was slower.
+  static constexpr std::size_t room = 2048;
+  static constexpr bool alone = true;
   static constexpr std::size_t panels(std::size_t height) noexcept { return code_tile_panels(height); }
   static std::size_t row_bytes(const packed_matrix& w, std::size_t columns) noexcept {
     return code_row_layout(w.type).row_bytes(columns);
@@ -102,6 +105,7 @@ struct float_product {
   static constexpr std::size_t tile_rows = blockattn::tile_rows;
   static constexpr std::size_t granule = 32;
   static constexpr std::size_t room = 512;  // 32 KiB of floats
+  static constexpr bool alone = false;  // one chain of floats is too slow for one row: it needs panels beside each other
   static constexpr std::size_t panels(std::size_t height) noexcept { return tile_groups(height); }
   static std::size_t row_bytes(const packed_matrix&, std::size_t columns) noexcept { return columns * sizeof(float); }
   static void pack_rows(const packed_matrix&, const float* x, std::size_t stride, std::size_t height,
@@ -159,7 +163,9 @@ struct expanded_plan {
 
   expanded_plan(const packed_matrix& w, std::size_t n) noexcept : rows(n), cols(w.cols) {
     panels = ceil_div(w.rows, panel_width);
-    set = Product::panels(std::max<std::size_t>(1, row_tiles(n, Product::tile_rows).size(0)));
+    // One tile of codes reads panel after panel: a long run of bytes, of which it prefetches the next part.
+    const row_tiles tiles(n, Product::tile_rows);
+    set = Product::alone && tiles.count <= 1 ? 1 : Product::panels(std::max<std::size_t>(1, tiles.size(0)));
     block = Product::room / set / Product::granule * Product::granule;
     blocks = ceil_div(cols, block);
     // 384 KiB of rows, inside an L2 cache of 512 KiB.
@@ -274,8 +280,8 @@ void project_expanded(executor_ref workers, const packed_matrix& w, const float*
         // What is read next: the next panels, or the first ones of the next block.
         const bool more = p + plan.set < end_panel;
         const std::byte* next = nullptr;
-        if (tiles.count > 1 && more) next = w.data + (p + plan.set) * panel_bytes + Product::fetch_at(w, first);
-        if (tiles.count > 1 && !more && block + 1 < plan.blocks)
+        if (more) next = w.data + (p + plan.set) * panel_bytes + Product::fetch_at(w, first);
+        if (!more && block + 1 < plan.blocks)
           next = w.data + first_panel * panel_bytes + Product::fetch_at(w, first + plan.block);
         Product::expand(w, w.data + p * panel_bytes, count, first, plan.columns_of(block), widened);
         const std::size_t columns = std::min(count * panel_width, w.rows - p * panel_width);

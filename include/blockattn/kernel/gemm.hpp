@@ -21,6 +21,9 @@ namespace blockattn::inline v0 {
 inline namespace BLOCKATTN_ISA {
 
 namespace isa_detail {
+/// So many rows are bound by reading the weights: halves are widened in the tile, not beforehand for several tiles.
+inline constexpr std::size_t few_rows = 4;
+
 /// How a product is cut. A function of the shape and the types, never of the executor.
 template <class Panel, class Row>
 struct projection_plan {
@@ -194,6 +197,8 @@ void project_as(executor_ref workers, const packed_matrix& w, const float* x, st
 /// reads; none for few rows of floats. Depends on nothing but the arguments.
 [[nodiscard]] inline std::size_t project_scratch(const packed_matrix& w, compute_type compute, std::size_t rows) noexcept {
   if (w.type == dtype::f32) return isa_detail::projection_plan<float, float>(w, rows).scratch_bytes();
+  if (w.type == dtype::f16 && rows <= isa_detail::few_rows)
+    return isa_detail::projection_plan<f16, float>(w, rows).scratch_bytes();
   if (is_quantized(w.type) && compute == compute_type::automatic)
     return isa_detail::expanded_plan<isa_detail::code_product>(w, rows).scratch_bytes(w);
   if (w.type != dtype::bf16) return isa_detail::expanded_plan<isa_detail::float_product>(w, rows).scratch_bytes(w);
@@ -216,6 +221,8 @@ inline void project(executor_ref workers, const packed_matrix& w, compute_type c
     for (std::size_t r = 0; r < rows; ++r) std::fill_n(y + r * y_stride, w.rows, 0.0f);
   } else if (w.type == dtype::f32) {
     isa_detail::project_as<float, float>(workers, w, x, x_stride, rows, y, y_stride, scratch);
+  } else if (w.type == dtype::f16 && rows <= isa_detail::few_rows) {
+    isa_detail::project_as<f16, float>(workers, w, x, x_stride, rows, y, y_stride, scratch);
   } else if (is_quantized(w.type) && compute == compute_type::automatic) {
     isa_detail::project_expanded<isa_detail::code_product>(workers, w, x, x_stride, rows, y, y_stride, scratch);
   } else if (w.type != dtype::bf16) {
