@@ -48,7 +48,7 @@ inline constexpr std::size_t code_tile_rows = 2;
 /// Panels beside each other in a tile of `rows` rows.
 [[nodiscard]] constexpr std::size_t code_tile_panels(std::size_t rows) noexcept {
   if (f32x16::registers == 1) return 2;
-  return std::max<std::size_t>(1, code_tile_rows / rows);
+  return std::clamp<std::size_t>(code_tile_rows / rows, 1, 4);
 }
 
 /// What a type asks of the micro-kernel: steps of a group, and whether groups have offsets.
