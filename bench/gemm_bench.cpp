@@ -127,7 +127,7 @@ void run(benchmark::State& state, const format& f, const shape& s, std::size_t w
   const auto peak_now = [&] {
     switch (bound) {
       case limit::reading: return bench::read_bandwidth(pool);
-      case limit::pairs: return bench::dot_peak(pool);
+      case limit::pairs: return bench::bf16_peak(pool);
       case limit::codes: return bench::code_peak(pool);
       default: return bench::fma_peak(pool);
     }

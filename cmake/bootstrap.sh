@@ -10,7 +10,7 @@ jobs=$(nproc 2>/dev/null || echo 2)
 
 # What every build needs, and what the sanitizer, clang and ARM builds of .ci/run need besides.
 packages="cmake ninja-build g++ pkg-config libxsimd-dev libeigen3-dev nlohmann-json3-dev libpcre2-dev libcli11-dev
-libxxhash-dev catch2 libbenchmark-dev"
+libxxhash-dev libhiredis-dev redis-server libutf8proc-dev catch2 libbenchmark-dev"
 more_packages="clang libclang-rt-14-dev qemu-user g++-aarch64-linux-gnu"
 
 as_root() {

@@ -23,7 +23,8 @@ write_basic_package_version_file(${PROJECT_BINARY_DIR}/blockattn-config-version.
                                  COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
 install(FILES ${PROJECT_BINARY_DIR}/blockattn-config.cmake ${PROJECT_BINARY_DIR}/blockattn-config-version.cmake
               ${CMAKE_CURRENT_LIST_DIR}/blockattn-xsimd.cmake ${CMAKE_CURRENT_LIST_DIR}/modules/FindPCRE2.cmake
-              ${CMAKE_CURRENT_LIST_DIR}/modules/FindxxHash.cmake
+              ${CMAKE_CURRENT_LIST_DIR}/modules/FindxxHash.cmake ${CMAKE_CURRENT_LIST_DIR}/modules/Findhiredis.cmake
+              ${CMAKE_CURRENT_LIST_DIR}/modules/Findutf8proc.cmake
         DESTINATION ${package_dir})
 
 configure_file(${CMAKE_CURRENT_LIST_DIR}/../blockattn.pc.in ${PROJECT_BINARY_DIR}/blockattn.pc @ONLY)

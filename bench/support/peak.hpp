@@ -10,6 +10,7 @@
 
 #include <blockattn/core/executor.hpp>
 #include <blockattn/core/memory.hpp>
+#include <blockattn/simd/amx.hpp>
 #include <blockattn/simd/code_dot.hpp>
 #include <blockattn/simd/dot.hpp>
 
@@ -98,6 +99,37 @@ inline double code_peak(ba::executor_ref workers) {
     ba::unroll<rows>([&](auto r) BLOCKATTN_LAMBDA_INLINE { keep(acc[r][0]); });
   });
   return 8e-9 * static_cast<double>(workers.concurrency() * rows * steps * 16) / time;
+}
+
+/// 1e9 operations a second of products of whole tiles of bf16 (or of 8-bit integers) from tile registers, two by two as
+/// the kernels multiply them; 0 where this process has no tile registers.
+template <bool Int8 = false>
+inline double tile_peak([[maybe_unused]] ba::executor_ref workers) {
+#if BLOCKATTN_HAS_AMX && (defined(__AMX_INT8__) || defined(__AMXINT8__))
+  if (!ba::amx_granted()) return 0.0;
+  constexpr std::size_t steps = 20'000;
+  const double time = shortest(workers, 15, [](std::size_t) {
+    const ba::amx_tiles shape(32);
+    _tile_zero(0); _tile_zero(1); _tile_zero(2); _tile_zero(3);
+    _tile_zero(4); _tile_zero(5); _tile_zero(6); _tile_zero(7);
+    for (std::size_t i = 0; i < steps; ++i) {
+      if constexpr (Int8) {
+        _tile_dpbssd(0, 4, 6); _tile_dpbssd(1, 4, 7); _tile_dpbssd(2, 5, 6); _tile_dpbssd(3, 5, 7);
+      } else {
+        _tile_dpbf16ps(0, 4, 6); _tile_dpbf16ps(1, 4, 7); _tile_dpbf16ps(2, 5, 6); _tile_dpbf16ps(3, 5, 7);
+      }
+    }
+  });
+  return 1e-9 * static_cast<double>(workers.concurrency() * steps * 4) * 16 * 16 * (Int8 ? 128 : 64) / time;
+#else
+  return 0.0;
+#endif
+}
+
+/// What bf16 products can reach: the larger of the two, since the kernels choose the same.
+inline double bf16_peak(ba::executor_ref workers) {
+  const double tiles = tile_peak(workers);
+  return tiles > 0 ? tiles : dot_peak(workers);
 }
 
 /// GB/s of reading memory that no cache holds, all workers together. `bytes` should be several times the last cache.

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT
-// `bench`: time to first token of a published shape with seeded random weights. `paper`: FLOPs tables.
+// `bench`: time to first token of a published or given shape with seeded random weights. `paper`: FLOPs tables.
 #include <blockattn/analysis/flops.hpp>
 #include <blockattn/model/random_weights.hpp>
 
 #include <algorithm>
 #include <cstdio>
+#include <fstream>
 
+#include "../../bench/support/peak.hpp"
+#include "plot.hpp"
 #include "ttft.hpp"
 
 namespace cli {
@@ -27,22 +30,141 @@ std::vector<ba::token> numbered_tokens(std::size_t n, std::uint64_t number, std:
   return out;
 }
 
+// A published shape, with what the command line says instead.
+result<ba::model_config> shape_of(const options& o) {
+  auto config = ba::published_shape(o.shape);
+  if (!config) return config;
+  const auto set = [](std::uint32_t& to, std::size_t from) {
+    if (from != 0) to = static_cast<std::uint32_t>(from);
+  };
+  set(config->layers, o.layers);
+  set(config->dim, o.dim);
+  set(config->heads, o.heads);
+  set(config->kv_heads, o.kv_heads);
+  set(config->head_dim, o.head_dim);
+  set(config->ffn, o.ffn);
+  set(config->vocab, o.vocab);
+  if (config->heads % config->kv_heads != 0)
+    return ba::fail(ba::errc::invalid_argument, "heads: expected a multiple of ", config->kv_heads, " kv-heads, found ",
+                    config->heads);
+  if (config->head_dim % 2 != 0)
+    return ba::fail(ba::errc::invalid_argument, "head-dim: expected an even number, found ", config->head_dim);
+  config->rope.rotary_dim = config->head_dim;
+  return config;
+}
+
+// Times at one context, all on distinct blocks, another question each time.
+struct measured {
+  std::size_t tokens = 0, blocks = 0;
+  double full_ms = 0, cold_ms = 0, encode_ms = 0, warm_ms = 0, lookup_ms = 0, place_ms = 0, edit_ms = 0;
+  double decode_tok_s = 0;
+
+  [[nodiscard]] json to_json() const {
+    json out = {{"context", tokens},       {"blocks", blocks},     {"cold_ms", cold_ms}, {"warm_ms", warm_ms},
+                {"lookup_ms", lookup_ms}, {"place_ms", place_ms}, {"edit_ms", edit_ms}};
+    if (full_ms > 0) {
+      out["full_ms"] = full_ms;
+      out["reduction"] = 1.0 - warm_ms / full_ms;
+    }
+    out["encode_tok_s"] = 1000.0 * static_cast<double>(tokens) / encode_ms;
+    out["decode_tok_s"] = decode_tok_s;
+    return out;
+  }
+};
+
+// `series` keeps the ids of one context apart from those of the others, so that cold is cold.
+result<measured> measure(session& chat, const options& o, std::size_t context, std::uint64_t series) {
+  const std::uint32_t vocab = chat.model().config().vocab;
+  const auto question = [&](std::uint64_t i) {
+    return numbered_tokens(o.question_tokens, (series << 40) + (std::uint64_t{2} << 20) + i, vocab);
+  };
+  measured out;
+  out.blocks = context / o.block_tokens;
+  token_lists blocks;
+  for (std::size_t i = 0; i < out.blocks; ++i)
+    blocks.push_back(numbered_tokens(o.block_tokens, (series << 40) + i + 1, vocab));
+  out.tokens = count_tokens(blocks);
+  ba::kv_store<> store({.budget_bytes = chat.shape().payload_bytes(out.tokens) + (blocks.size() + 1) * (1u << 20)});
+  ba::context at(chat.layout(), {.room = o.question_tokens + 64});
+  ba::token first = 0;
+  // Touches scratch, and the kernels' code.
+  if (auto done = chat.prefill(at, question(1u << 19)); !done) return done.error();
+
+  progress running("measuring " + std::to_string(out.tokens) + " tokens");
+  const std::size_t steps = o.repeats + 3;
+  const auto cold = time_block(chat, store, at, blocks, question(0), first);
+  if (!cold) return cold.error();
+  out.cold_ms = cold->ttft_ms;
+  out.encode_ms = cold->encode_ms;
+  running(1, steps);
+  std::vector<double> warm, lookup, place, decode;
+  for (std::size_t i = 1; i <= o.repeats; ++i) {
+    const auto t = time_block(chat, store, at, blocks, question(i), first);
+    if (!t) return t.error();
+    warm.push_back(t->ttft_ms);
+    lookup.push_back(t->encode_ms);
+    place.push_back(t->place_ms);
+    const auto speed = decode_speed(chat, at, 16);
+    if (!speed) return speed.error();
+    decode.push_back(*speed);
+    running(i + 1, steps);
+  }
+  out.warm_ms = median(warm);
+  out.lookup_ms = median(lookup);
+  out.place_ms = median(place);
+  out.decode_tok_s = median(decode);
+  // An edit of one block among all: one block is encoded, nothing else moves.
+  auto edited = blocks;
+  ba::token& changed = edited[edited.size() / 2][0];
+  changed = (changed + 1) % static_cast<ba::token>(vocab);
+  const auto edit = time_block(chat, store, at, edited, question(o.repeats + 1), first);
+  if (!edit) return edit.error();
+  out.edit_ms = edit->ttft_ms;
+  running(o.repeats + 2, steps);
+  if (o.no_full) return out;
+  ba::context whole(chat.layout(), {.room = out.tokens + o.question_tokens + 64});
+  const auto full = time_full(chat, whole, blocks, question(0), first);
+  if (!full) return full.error();
+  out.full_ms = full->ttft_ms;
+  return out;
+}
+
+// Tokens a second with nothing but a question in the context.
+result<double> decode_without_context(session& chat, const options& o) {
+  ba::context at(chat.layout(), {.room = o.question_tokens + 64});
+  const std::uint32_t vocab = chat.model().config().vocab;
+  if (auto done = chat.prefill(at, numbered_tokens(o.question_tokens, 7, vocab)); !done) return done.error();
+  std::vector<double> speeds;
+  for (int i = 0; i < 3; ++i) {
+    const auto speed = decode_speed(chat, at, 16);
+    if (!speed) return speed;
+    speeds.push_back(*speed);
+  }
+  return median(speeds);
+}
+
 }  // namespace
 
 result<json> bench(const options& o) {
-  const auto config = ba::published_shape(o.shape);
+  const auto config = shape_of(o);
   if (!config) return config.error();
-  if (o.common.kv == "int8") return unsupported_kv();
   if (o.format != "f32" && o.format != "bf16")
     return ba::fail(ba::errc::unsupported, "format: expected f32 or bf16, found ", o.format);
   // Blocks in a store, and once more as the tail of full mode.
   const ba::kv_shape stored{config->layers, config->kv_heads, config->head_dim,
-                            o.common.kv == "f32" ? ba::dtype::f32 : ba::dtype::bf16};
+                            o.common.kv == "f32"    ? ba::dtype::f32
+                            : o.common.kv == "int8" ? ba::dtype::i8
+                                                    : ba::dtype::bf16};
   const double tokens = 2.0 * static_cast<double>(o.context) + 2.0 * static_cast<double>(o.question_tokens);
   if (auto fits = check_memory("keys and values of " + std::to_string(o.context) + " tokens",
                                tokens / 16 * static_cast<double>(stored.payload_bytes(16)));
       !fits)
     return fits.error();
+  std::ofstream drawing;
+  if (!o.plot.empty()) {
+    drawing.open(o.plot);
+    if (!drawing) return ba::fail(ba::errc::io, "plot: cannot write ", o.plot);
+  }
   ba::thread_executor pool(o.common.threads == 0 ? std::thread::hardware_concurrency() : o.common.threads);
   const ba::dtype format = o.format == "f32" ? ba::dtype::f32 : ba::dtype::bf16;
   progress loading("packing weights");
@@ -53,76 +175,77 @@ result<json> bench(const options& o) {
                             .fingerprint = ba::hash128{1, 1},
                             .progress = [&](std::size_t d, std::size_t t) { loading(d, t); }});
   if (!bound) return bound.error();
-  session chat(*bound, pool, {.kv = stored.type});
+  auto session_options = session_options_of(*bound, o.common, stored.type);
+  if (!session_options) return std::move(session_options).error();
+  session chat(*bound, pool, *std::move(session_options));
 
-  token_lists blocks;
-  for (std::size_t i = 0; i < o.context / o.block_tokens; ++i)
-    blocks.push_back(numbered_tokens(o.block_tokens, i + 1, config->vocab));
-  const std::size_t total = count_tokens(blocks);
-  ba::kv_store<> store({.budget_bytes = chat.shape().payload_bytes(total) + (blocks.size() + 1) * (1u << 20)});
-  ba::context at(chat.layout(), {.room = o.question_tokens + 64});
-  ba::context whole(chat.layout(), {.room = total + o.question_tokens + 64});
-  ba::token first = 0;
-
-  // Touches scratch, and the kernels' code.
-  const auto warm_up = numbered_tokens(o.question_tokens, 1u << 20, config->vocab);
-  if (auto done = chat.prefill(at, warm_up); !done) return done.error();
-
-  progress running("measuring");
-  const std::size_t steps = o.repeats + 2;
-  const auto question = [&](std::size_t i) {
-    return numbered_tokens(o.question_tokens, (2u << 20) + i, config->vocab);
-  };
-  const auto cold = time_block(chat, store, at, blocks, question(0), first);
-  if (!cold) return cold.error();
-  running(1, steps);
-  std::vector<double> warm, decode;
-  std::vector<double> placing;
-  for (std::size_t i = 1; i <= o.repeats; ++i) {
-    const auto t = time_block(chat, store, at, blocks, question(i), first);
-    if (!t) return t.error();
-    warm.push_back(t->ttft_ms);
-    placing.push_back(t->encode_ms);
-    const auto speed = decode_speed(chat, at, 16);
-    if (!speed) return speed.error();
-    decode.push_back(*speed);
-    running(i + 1, steps);
+  // What this machine can do, in the same run: shares of these carry over to others.
+  const double read = ::bench::read_bandwidth(pool);
+  const double products = o.format == "f32" || o.common.compute == "f32" || !ba::has_bf16_dot
+                              ? ::bench::fma_peak(pool)
+                              : ::bench::bf16_peak(pool);
+  // With a plot, contexts halve from the largest down to one block.
+  std::vector<std::size_t> contexts{o.context};
+  while (drawing.is_open() && contexts.back() / 2 >= o.block_tokens) contexts.push_back(contexts.back() / 2);
+  std::reverse(contexts.begin(), contexts.end());
+  json curve = json::array();
+  std::vector<plot_point> points;
+  measured last;
+  for (std::size_t i = 0; i < contexts.size(); ++i) {
+    const auto m = measure(chat, o, contexts[i], i + 1);
+    if (!m) return m.error();
+    last = *m;
+    curve.push_back(last.to_json());
+    points.push_back({static_cast<double>(last.tokens), last.full_ms, last.cold_ms, last.warm_ms});
   }
-  // An edit of one block among all: one block is encoded, nothing else moves.
-  auto edited = blocks;
-  edited[edited.size() / 2][0] = (edited[edited.size() / 2][0] + 1) % static_cast<ba::token>(config->vocab);
-  const auto edit = time_block(chat, store, at, edited, question(o.repeats + 1), first);
-  if (!edit) return edit.error();
+  const auto shallow = decode_without_context(chat, o);
+  if (!shallow) return shallow.error();
 
-  const auto full = time_full(chat, whole, blocks, question(0), first);
-  if (!full) return full.error();
-  const double warm_ms = median(warm);
+  // A decoded token reads the layers, the head and, at depth, all keys and values; the table of embeddings only if it
+  // is the head.
+  const double weight_bytes = static_cast<double>(bound->weight_bytes());
+  const double unread = config->tied_embeddings ? 0.0
+                                                : static_cast<double>(config->vocab) * static_cast<double>(config->dim) *
+                                                      (format == ba::dtype::f32 ? 4 : 2);
+  const double kv_bytes = static_cast<double>(chat.shape().payload_bytes(last.tokens));
+  const double deep_share = (weight_bytes - unread + kv_bytes) * last.decode_tok_s * 1e-9 / read;
+  const double shallow_share = (weight_bytes - unread) * *shallow * 1e-9 / read;
+  const double encode_tok_s = 1000.0 * static_cast<double>(last.tokens) / last.encode_ms;
+
   json out = {{"shape", o.shape},
               {"format", o.format},
               {"isa", ba::isa_name()},
               {"threads", pool.concurrency()},
-              {"context", total},
-              {"blocks", blocks.size()},
               {"question", o.question_tokens},
+              {"block_tokens", o.block_tokens},
               {"weight_bytes", bound->weight_bytes()},
-              {"kv_bytes", chat.shape().payload_bytes(total)},
-              {"full_ms", full->ttft_ms},
-              {"cold_ms", cold->ttft_ms},
-              {"warm_ms", warm_ms},
-              {"lookup_ms", median(placing)},
-              {"edit_ms", edit->ttft_ms},
-              {"reduction", 1.0 - warm_ms / full->ttft_ms},
-              {"encode_tok_s", 1000.0 * static_cast<double>(total) / cold->encode_ms},
-              {"decode_tok_s", median(decode)}};
+              {"kv_bytes", chat.shape().payload_bytes(last.tokens)},
+              {"peak_gflop_s", products},
+              {"read_gb_s", read}};
+  out.update(last.to_json());
+  out["decode_share"] = deep_share;
+  out["decode_empty_tok_s"] = *shallow;
+  out["decode_empty_share"] = shallow_share;
+  if (curve.size() > 1) out["curve"] = curve;
+  const std::string title = o.shape + ", " + o.format + ", " + ba::isa_name() + ", " +
+                            std::to_string(pool.concurrency()) + " workers, a question of " +
+                            std::to_string(o.question_tokens) + " tokens";
+  if (drawing.is_open()) {
+    drawing << ttft_svg(title, points);
+    if (!drawing.flush()) return ba::fail(ba::errc::io, "plot: cannot write ", o.plot);
+  }
   if (!o.common.json) {
-    std::printf("%s, %s weights, %s, %zu workers: %zu blocks of %zu tokens, question of %zu\n", o.shape.c_str(),
-                o.format.c_str(), ba::isa_name(), pool.concurrency(), blocks.size(), o.block_tokens, o.question_tokens);
-    std::printf("  time to first token   full %.1f ms   cold %.1f ms   warm %.1f ms (%.2f %% below full)\n",
-                full->ttft_ms, cold->ttft_ms, warm_ms, 100.0 * (1.0 - warm_ms / full->ttft_ms));
-    std::printf("  one block edited      %.1f ms   (lookup and placing alone %.2f ms)\n", edit->ttft_ms,
-                median(placing));
-    std::printf("  encode %.1f tok/s   decode %.1f tok/s\n", 1000.0 * static_cast<double>(total) / cold->encode_ms,
-                median(decode));
+    std::printf("%s, %zu blocks of %zu tokens\n", title.c_str(), last.blocks, o.block_tokens);
+    std::printf("  time to first token   cold %.1f ms   warm %.1f ms", last.cold_ms, last.warm_ms);
+    if (last.full_ms > 0)
+      std::printf("   full %.1f ms (warm is %.2f %% below)", last.full_ms, 100.0 * (1.0 - last.warm_ms / last.full_ms));
+    std::printf("\n  one block edited      %.1f ms   (lookup %.3f ms, placing %.3f ms)\n", last.edit_ms, last.lookup_ms,
+                last.place_ms);
+    std::printf("  encode %.1f tok/s\n", encode_tok_s);
+    std::printf("  decode %.1f tok/s at this depth, %.1f without (%.0f %% and %.0f %% of the %.1f GB/s that memory reads)\n",
+                last.decode_tok_s, *shallow, 100 * deep_share, 100 * shallow_share, read);
+    std::printf("  weights %.1f MB, keys and values %.1f MB; peak of products %.0f GFLOP/s\n", 1e-6 * weight_bytes,
+                1e-6 * kv_bytes, products);
   }
   return out;
 }

@@ -22,7 +22,7 @@ constexpr std::uint64_t any = ~std::uint64_t{0};
 
 void add_common(CLI::App& app, cli::common_options& o, bool needs_model) {
   // Without the dashes too, but only where nothing else stands there: `inspect MODEL`, `store ls`.
-  auto* model = app.add_option(needs_model ? "--model,model" : "--model", o.model, "a GGUF or llama2.c .bin file");
+  auto* model = app.add_option(needs_model ? "--model,model" : "--model", o.model, "a Hugging Face folder, a .safetensors, GGUF or llama2.c .bin file");
   if (needs_model) model->required();
   app.add_flag("--json", o.json, "print one JSON object on standard output");
   app.add_option("--tokenizer", o.tokenizer, "a tokenizer file, if the model has none beside it");
@@ -58,8 +58,9 @@ void add_template(CLI::App& app, cli::options& o) {
   app.add_option("--template", o.template_name, "the words around passages and question")
       ->check(CLI::Validator(
           [](std::string& name) {
+            if (name == "auto") return std::string();
             const auto found = blockattn::find_template(name);
-            return found ? std::string() : found.error().message;
+            return found ? std::string() : found.error().message + ", or auto";
           },
           "NAME"));
 }
@@ -107,8 +108,11 @@ int main(int argc, char** argv) {
   auto* text = tokenize->add_option("--text", o.text, "the text");
   auto* file = tokenize->add_option("--file", o.file, "a file of text")->excludes(text);
   tokenize->add_flag("--bos", o.bos, "begin with the begin token");
-  tokenize->callback([&run, text, file] {
+  auto* lengths = tokenize->add_option("--blocks", o.blocks_text, "lengths of blocks in bytes of the text: compare them");
+  tokenize->add_option("--cut", o.cut, "blocks end after this text (\\n, \\t): compare them")->excludes(lengths);
+  tokenize->callback([&, text, file] {
     if (text->count() + file->count() == 0) throw CLI::RequiredError("--text or --file");
+    o.blocks = cli::parse_list<std::size_t>("--blocks", o.blocks_text);
     run = cli::tokenize;
   });
   auto* detokenize = add("detokenize", "token ids to text", cli::detokenize);
@@ -152,6 +156,7 @@ int main(int argc, char** argv) {
   auto* pack = add("pack", "encode passages into a folder", cli::pack);
   pack->add_option("--passages", o.passages, "JSON lines of {\"title\", \"text\"}")->required();
   pack->add_option("--store", o.store, "the folder")->required();
+  pack->add_option("--budget", o.store_budget, "bytes of the folder's blocks; the oldest go")->check(cli::whole(0, any));
   add_template(*pack, o);
 
   auto* store = add("store", "look after a folder of encoded blocks", cli::store, false);
@@ -159,11 +164,32 @@ int main(int argc, char** argv) {
       ->required()
       ->check(CLI::IsMember({"ls", "verify", "gc", "export", "import"}));
   store->add_option("--store", o.store, "the folder")->required();
+  store->add_option("--budget", o.store_budget, "bytes of the folder's blocks, for gc and import")
+      ->check(cli::whole(0, any));
+  auto* to = store->add_option("--to", o.archive, "the archive that export writes (tar)");
+  auto* from = store->add_option("--from", o.archive, "the archive that import reads (tar)")->excludes(to);
+  store->callback([&, to, from] {
+    if (o.store_verb == "export" && to->count() == 0) throw CLI::RequiredError("--to");
+    if (o.store_verb == "import" && from->count() == 0) throw CLI::RequiredError("--from");
+    run = cli::store;
+  });
 
   auto* score = add("score", "accuracy and likelihood over questions", cli::score);
-  score->add_option("--dataset", o.dataset, "JSON lines of {\"passages\", \"question\", \"answers\"}")->required();
+  score->add_option("--dataset", o.dataset, "questions over passages, with answers")->required();
+  score->add_option("--format", o.dataset_format, "of the dataset")
+      ->check(CLI::IsMember({"auto", "lines", "nq", "tqa", "hotpotqa", "2wiki", "musique"}));
+  score->add_option("--top-passages", o.top_passages, "only the first N of each question; 0: all")
+      ->check(cli::whole(0, many));
+  score->add_option("--budget", o.budget, "bytes of blocks in memory")->check(cli::whole(0, any));
+  auto* resume = score->add_option("--resume", o.resume, "a file of results: those in it are not computed again");
+  score->add_option("--out", o.out, "a new file of all results, one JSON object a line");
   add_template(*score, o);
   add_max_tokens(*score, o);
+  score->callback([&, resume] {
+    if (resume->count() != 0 && o.resume == o.out)
+      throw CLI::ValidationError("--out", "expected another file than that of --resume, found \"" + o.out + "\"");
+    run = cli::score;
+  });
 
   add("paper", "the paper's FLOPs table, and the exact one", cli::paper, false);
 
@@ -180,6 +206,15 @@ int main(int argc, char** argv) {
   bench->add_option("--question", o.question_tokens, "tokens of the question")->check(cli::whole(1, many));
   bench->add_option("--block", o.block_tokens, "tokens of a block")->check(cli::whole(1, many));
   bench->add_option("--repeats", o.repeats, "warm questions")->check(cli::whole(1, 1000));
+  bench->add_option("--layers", o.layers, "instead of the shape's")->check(cli::whole(1, 1000));
+  bench->add_option("--dim", o.dim, "instead of the shape's")->check(cli::whole(1, 65536));
+  bench->add_option("--heads", o.heads, "instead of the shape's")->check(cli::whole(1, 4096));
+  bench->add_option("--kv-heads", o.kv_heads, "instead of the shape's")->check(cli::whole(1, 4096));
+  bench->add_option("--head-dim", o.head_dim, "instead of the shape's")->check(cli::whole(2, 256));
+  bench->add_option("--ffn", o.ffn, "instead of the shape's")->check(cli::whole(1, 1u << 20));
+  bench->add_option("--vocab", o.vocab, "instead of the shape's")->check(cli::whole(1, 1u << 24));
+  bench->add_option("--plot", o.plot, "an SVG of time to first token against context, measured at halved contexts too");
+  bench->add_flag("--no-full", o.no_full, "leave out full attention, whose time grows with the square of the context");
   bench->callback([&] {
     if (o.context < o.block_tokens)
       throw CLI::ValidationError("--context", "expected at least one block of " + std::to_string(o.block_tokens) +

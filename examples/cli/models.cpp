@@ -2,6 +2,7 @@
 #include "models.hpp"
 
 #include <blockattn/io/gguf_weights.hpp>
+#include <blockattn/io/hf_weights.hpp>
 #include <blockattn/io/llama2c.hpp>
 #include <blockattn/text/gguf_tokenizer.hpp>
 #include <blockattn/text/llama2c_tokenizer.hpp>
@@ -12,6 +13,7 @@
 #include <filesystem>
 
 #include "terminal.hpp"
+#include "word_files.hpp"
 
 namespace cli {
 
@@ -50,24 +52,22 @@ ba::model_config adjust(ba::model_config c, const common_options& o) {
   return c;
 }
 
-enum class kind { gguf, llama2c };
+enum class kind { gguf, llama2c, hf };
 
 ba::result<kind> kind_of(const fs::path& file) {
-  constexpr const char* way_out = "; convert it with llama.cpp's convert_hf_to_gguf.py";
   std::error_code code;
-  if (fs::is_directory(file, code))
-    return ba::fail(ba::errc::unsupported, file.string(),
-                    ": expected a GGUF file or a llama2.c .bin file, found a folder", way_out);
+  if (fs::is_directory(file, code)) return kind::hf;
   const auto source = ba::mapped_file::open(file);
   if (!source) return source.error();
   const auto bytes = source->bytes();
   if (bytes.size() >= 4 && std::memcmp(bytes.data(), "GGUF", 4) == 0) return kind::gguf;
   const std::string extension = file.extension().string();
   if (extension == ".bin") return kind::llama2c;
+  if (extension == ".safetensors" || file.filename().string().ends_with(".safetensors.index.json")) return kind::hf;
   if (extension == ".gguf")
     return ba::fail(ba::errc::bad_format, file.string(), ": expected the magic \"GGUF\" of a GGUF file");
-  return ba::fail(ba::errc::unsupported, file.string(), ": expected a GGUF file or a llama2.c .bin file",
-                  extension == ".safetensors" ? way_out : "");
+  return ba::fail(ba::errc::unsupported, file.string(),
+                  ": expected a Hugging Face folder, a .safetensors or GGUF file or a llama2.c .bin file");
 }
 
 template <class Source>
@@ -87,22 +87,19 @@ ba::result<ba::tokenizer> named(const fs::path& file, ba::result<ba::tokenizer> 
   return ba::fail(read.error().code, file.string(), ": ", read.error().message);
 }
 
-// A tokenizer file by its kind; `pieces` is the vocabulary of the model, which llama2.c's files do not state.
-ba::result<ba::tokenizer> read_tokenizer(const fs::path& file, std::size_t pieces) {
-  const auto k = kind_of(file);
-  if (!k) return k.error();
-  if (*k == kind::llama2c) return ba::open_llama2c_tokenizer(file, pieces);
-  const auto gguf = ba::gguf_file::open(file);
-  if (!gguf) return gguf.error();
-  return named(file, ba::make_tokenizer(*gguf));
-}
-
 // Beside a llama2.c model lies tok<vocab>.bin or tokenizer.bin.
 fs::path tokenizer_beside(const fs::path& model_file, std::size_t vocab) {
   std::error_code code;
   for (const std::string& name : {"tok" + std::to_string(vocab) + ".bin", std::string("tokenizer.bin")})
     if (const fs::path file = model_file.parent_path() / name; fs::exists(file, code)) return file;
   return {};
+}
+
+// The words of a Hugging Face folder, or of the folder that a file of weights lies in.
+fs::path hf_words_beside(const fs::path& where) {
+  std::error_code code;
+  const fs::path file = (fs::is_directory(where, code) ? where : where.parent_path()) / "tokenizer.json";
+  return fs::exists(file, code) ? file : fs::path();
 }
 
 }  // namespace
@@ -147,26 +144,53 @@ ba::result<ba::context> make_context(const session& chat, std::size_t prompt, st
 }
 
 ba::result<ba::tokenizer> open_tokenizer(const common_options& o) {
+  // Words alone are enough here: a tokenizer's file may stand in the place of the model.
+  const word_format words = word_format_of(o.model);
+  if (o.tokenizer.empty() && (words == word_format::hf || words == word_format::tiktoken)) return open_words(o.model, 0);
   const auto k = kind_of(o.model);
   if (!k) return k.error();
   if (*k == kind::gguf) {
-    if (o.tokenizer.empty()) return read_tokenizer(o.model, 0);
+    if (o.tokenizer.empty()) return open_words(o.model, 0);
     const auto weights = ba::gguf_weights::open(o.model);
     if (!weights) return weights.error();
-    return read_tokenizer(o.tokenizer, weights->config().vocab);
+    return open_words(o.tokenizer, weights->config().vocab);
+  }
+  if (*k == kind::hf) {
+    if (o.tokenizer.empty()) {
+      if (const fs::path beside = hf_words_beside(o.model); !beside.empty()) return open_words(beside, 0);
+      return ba::fail(ba::errc::io, o.model, ": expected tokenizer.json beside it, found none; --tokenizer names one");
+    }
+    const auto weights = ba::hf_weights::open(o.model);
+    if (!weights) return weights.error();
+    return open_words(o.tokenizer, weights->config().vocab);
   }
   const auto weights = ba::llama2c_weights::open(o.model);
   if (!weights) return weights.error();
   const std::size_t vocab = weights->config().vocab;
-  if (!o.tokenizer.empty()) return read_tokenizer(o.tokenizer, vocab);
+  if (!o.tokenizer.empty()) return open_words(o.tokenizer, vocab);
   const fs::path beside = tokenizer_beside(o.model, vocab);
   if (!beside.empty()) return ba::open_llama2c_tokenizer(beside, vocab);
   return ba::fail(ba::errc::io, o.model, ": expected tok", vocab,
                   ".bin or tokenizer.bin beside it, found neither; --tokenizer names one");
 }
 
+ba::result<ba::session_options> session_options_of(const model& weights, const common_options& o, ba::dtype otherwise) {
+  ba::session_options out{.kv = o.kv == "f32"    ? ba::dtype::f32
+                                : o.kv == "bf16" ? ba::dtype::bf16
+                                : o.kv == "int8" ? ba::dtype::i8
+                                                 : otherwise};
+  if (out.kv != ba::dtype::i8) return out;
+  // Said before anything is computed: a session would say it at the first prefill.
+  if (o.position == "key_side")
+    return ba::fail(ba::errc::unsupported,
+                    "position: key_side would round int8 keys again; expected query_side or none");
+  auto factors = ba::key_factors_of(weights);
+  if (!factors) return std::move(factors).error();
+  out.factors = *std::move(factors);
+  return out;
+}
+
 ba::result<runtime> open_runtime(const common_options& o, ba::dtype default_kv) {
-  if (o.kv == "int8") return unsupported_kv();
   const auto k = kind_of(o.model);
   if (!k) return k.error();
   runtime out;
@@ -174,13 +198,24 @@ ba::result<runtime> open_runtime(const common_options& o, ba::dtype default_kv) 
   if (*k == kind::gguf) {
     const auto source = ba::gguf_weights::open(o.model);
     if (!source) return source.error();
-    for (const auto& tensor : source->file().tensors()) ++out.formats[ba::gguf_format_name(tensor.format)];
+    for (const auto& file : source->files())
+      for (const auto& tensor : file.tensors()) ++out.formats[ba::gguf_format_name(tensor.format)];
     auto bound = bind(*source, o, *out.pool);
     if (!bound) return std::move(bound).error();
     out.weights = std::move(*bound);
     // A model without words still computes logits from ids.
     if (o.tokenizer.empty() && source->file().has("tokenizer.ggml.model"))
       out.take_words(named(o.model, ba::make_tokenizer(source->file())));
+  } else if (*k == kind::hf) {
+    const auto source = ba::hf_weights::open(o.model);
+    if (!source) return source.error();
+    for (const auto& file : source->files())
+      for (const auto& tensor : file.tensors()) ++out.formats[tensor.format];
+    auto bound = bind(*source, o, *out.pool);
+    if (!bound) return std::move(bound).error();
+    out.weights = std::move(*bound);
+    if (const fs::path beside = hf_words_beside(o.model); o.tokenizer.empty() && !beside.empty())
+      out.take_words(open_words(beside, out.weights->config().vocab));
   } else {
     const auto source = ba::llama2c_weights::open(o.model);
     if (!source) return source.error();
@@ -193,12 +228,13 @@ ba::result<runtime> open_runtime(const common_options& o, ba::dtype default_kv) 
       out.take_words(ba::open_llama2c_tokenizer(beside, source->config().vocab));
   }
   if (!o.tokenizer.empty()) {
-    auto words = read_tokenizer(o.tokenizer, out.weights->config().vocab);
+    auto words = open_words(o.tokenizer, out.weights->config().vocab);
     if (!words) return std::move(words).error();
     out.words = std::move(*words);
   }
-  const ba::dtype kv = o.kv == "f32" ? ba::dtype::f32 : o.kv == "bf16" ? ba::dtype::bf16 : default_kv;
-  out.chat = std::make_unique<session>(*out.weights, ba::executor_ref(*out.pool), ba::session_options{.kv = kv});
+  auto stored = session_options_of(*out.weights, o, default_kv);
+  if (!stored) return std::move(stored).error();
+  out.chat = std::make_unique<session>(*out.weights, ba::executor_ref(*out.pool), *std::move(stored));
   return out;
 }
 

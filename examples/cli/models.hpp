@@ -43,10 +43,8 @@ struct runtime {
   [[nodiscard]] std::vector<ba::token> stops() const;
 };
 
-/// Blocks of 8-bit integers are not there yet.
-[[nodiscard]] inline ba::failure unsupported_kv() {
-  return ba::fail(ba::errc::unsupported, "kv: expected f32 or bf16, found int8");
-}
+/// How a session stores keys and values: what --kv says, else `otherwise`. int8 takes its key factors from the weights.
+ba::result<ba::session_options> session_options_of(const model& weights, const common_options& o, ba::dtype otherwise);
 
 [[nodiscard]] ba::position_policy position_of(const common_options& o);
 

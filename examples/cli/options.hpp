@@ -41,18 +41,25 @@ struct options {
   std::vector<std::size_t> blocks;    // blocks_text, read; empty: one block
   bool has_ids = false;               // --ids rather than --prompt
   bool bos = false, all = false;
+  std::string cut;  // tokenize: blocks end after it
   std::size_t max_tokens = 64;
   float temperature = 0, top_p = 1, min_p = 0;
   std::size_t top_k = 0;
   std::uint64_t seed = 0;
   // answer, pack, score, store
   std::string passages, question, store, template_name = "paper", dataset;
+  std::string dataset_format = "auto", resume, out;
+  std::size_t top_passages = 0;  // 0: all
   std::size_t budget = std::size_t{1} << 32;
   bool compare = false;
-  std::string store_verb;
+  std::string store_verb, archive;
+  std::size_t store_budget = ~std::size_t{0};  // bytes of a folder's files
   // bench, demo
   std::string shape = "smollm2-135m", format = "bf16";
   std::size_t context = 2048, question_tokens = 50, block_tokens = 512, repeats = 5;
+  std::size_t layers = 0, dim = 0, heads = 0, kv_heads = 0, head_dim = 0, ffn = 0, vocab = 0;  // 0: as the shape has
+  std::string plot;
+  bool no_full = false;
 };
 
 /// A command gives the JSON object that `--json` prints. Its text for people it writes to standard output itself, only

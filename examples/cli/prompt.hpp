@@ -3,7 +3,7 @@
 #pragma once
 
 #include <blockattn/text/passages.hpp>
-#include <blockattn/text/template.hpp>
+#include <blockattn/text/prompt.hpp>
 
 #include <algorithm>
 #include <string_view>
@@ -18,17 +18,12 @@ struct prompt {
   std::vector<ba::token> question;
 };
 
-/// Every part is tokenised on its own (PAPER 1.6). The begin token belongs to block 0, if the template has one. A part
-/// without tokens, such as the preamble of a template that has none, is no block.
+/// Every part is tokenised on its own (PAPER 1.6). Passages and question are text, even where they spell a marker of
+/// the template. A part without tokens, such as the preamble of a template that has none, is no block.
 inline prompt tokenise(const ba::tokenizer& words, const ba::prompt_template& form,
                        std::span<const ba::passage> passages, std::string_view question) {
-  const auto text = ba::render(form, passages, question);
-  prompt out;
-  out.blocks.push_back(words.encode(text.preamble, {.bos = form.bos && words.add_bos()}));
-  for (const std::string& passage : text.passages) out.blocks.push_back(words.encode(passage));
-  std::erase_if(out.blocks, [](const auto& ids) { return ids.empty(); });
-  out.question = words.encode(text.final);
-  return out;
+  ba::token_prompt out = ba::encode_prompt(words, form, passages, question);
+  return {std::move(out.blocks), std::move(out.final)};
 }
 
 /// --mode and --local-blocks on the same tokens: blocks that are not local join the final one.
@@ -50,8 +45,11 @@ struct opened {
   [[nodiscard]] const ba::tokenizer& words() const { return *rt.words; }
 };
 
+/// --template: by name, or with `auto` the one that the model's files ask for. Errors: `unsupported` says what to do.
+ba::result<ba::prompt_template> choose_template(const options& o);
+
 inline ba::result<opened> open_with_words(const options& o) {
-  auto form = ba::find_template(o.template_name);
+  auto form = choose_template(o);
   if (!form) return std::move(form).error();
   auto rt = open_runtime(o.common, ba::dtype::bf16);
   if (!rt) return std::move(rt).error();

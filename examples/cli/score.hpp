@@ -1,89 +1,24 @@
 // SPDX-License-Identifier: MIT
-/// How answers are judged: the paper's `best_subspan_em` (PAPER 2.2), and likelihood. And the samples they come from.
+/// What `score` finds out about a sample, and the file in which it is kept: one JSON object a line, written whole and
+/// flushed, so that a run that was killed goes on where it stopped.
 #pragma once
 
-#include <blockattn/text/passages.hpp>
-#include <blockattn/text/read_file.hpp>
-#include <blockattn/text/utf8.hpp>
+#include <blockattn/core/hash.hpp>
+#include <blockattn/text/answer_match.hpp>
+#include <blockattn/text/dataset.hpp>
 
-#include <algorithm>
 #include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <span>
 #include <string>
-#include <vector>
 
 namespace cli {
 
 namespace ba = blockattn;
-
-/// A line of a dataset: {"passages": [{"title", "text"}], "question", "answers": [...]}.
-struct sample {
-  std::vector<ba::passage> passages;
-  std::string question;
-  std::vector<std::string> answers;
-};
-
-namespace detail {
-
-// Lower case of ASCII, Latin-1, Greek and Cyrillic letters: what answers are written in, without tables.
-constexpr char32_t lower(char32_t c) noexcept {
-  if ((c >= U'A' && c <= U'Z') || (c >= 0xC0 && c <= 0xDE && c != 0xD7)) return c + 0x20;
-  if ((c >= 0x391 && c <= 0x3A9) || (c >= 0x410 && c <= 0x42F)) return c + 0x20;
-  return c >= 0x400 && c <= 0x40F ? c + 0x50 : c;
-}
-constexpr bool is_ascii_punctuation(char32_t c) noexcept {
-  return (c >= 0x21 && c <= 0x2F) || (c >= 0x3A && c <= 0x40) || (c >= 0x5B && c <= 0x60) || (c >= 0x7B && c <= 0x7E);
-}
-// Signs that end a word without being ASCII: quotation marks, dashes, the ellipsis.
-constexpr bool is_other_sign(char32_t c) noexcept {
-  return c < 0x20 || c == 0x7F || (c >= 0x80 && c <= 0xBF && c != 0xAA && c != 0xB5 && c != 0xBA) ||
-         (c >= 0x2000 && c <= 0x206F) || (c >= 0x3000 && c <= 0x303F);
-}
-
-}  // namespace detail
-
-/// The normal form of answers (PAPER 2.2), step for step that of the published metric: lower case; ASCII punctuation
-/// dropped, so that "U.S." is "us"; the words a, an and the dropped; single spaces.
-inline std::string normal_answer(std::string_view text) {
-  std::string plain, word;
-  const auto end_word = [&] {
-    plain += word == "a" || word == "an" || word == "the" ? " " : word;
-    word.clear();
-  };
-  while (!text.empty()) {
-    const ba::utf8_step step = ba::next_utf8(text);
-    const bool valid = step.state == ba::utf8_step::kind::valid;
-    const char32_t c = valid ? detail::lower(step.code) : 0xFFFD;
-    text.remove_prefix(step.bytes);
-    if (detail::is_ascii_punctuation(c)) continue;
-    const bool space = ba::is_strippable(c);
-    if (!space && !detail::is_other_sign(c)) {
-      ba::append_utf8(word, c);
-      continue;
-    }
-    end_word();
-    if (space)
-      plain += ' ';
-    else
-      ba::append_utf8(plain, c);
-  }
-  end_word();
-  std::string out;
-  for (const char c : plain)
-    if (c != ' ' || (!out.empty() && out.back() != ' ')) out += c;
-  if (!out.empty() && out.back() == ' ') out.pop_back();
-  return out;
-}
-
-/// Whether any answer is a part of the output, both in normal form. As published, an answer that has no normal form
-/// ("The") is a part of everything.
-inline bool best_subspan_em(std::string_view output, std::span<const std::string> answers) {
-  const std::string plain = normal_answer(output);
-  for (const std::string& answer : answers)
-    if (plain.find(normal_answer(answer)) != std::string::npos) return true;
-  return false;
-}
 
 /// -log softmax(logits)[id], in double.
 inline double negative_log_likelihood(std::span<const float> logits, ba::token id) {
@@ -93,41 +28,93 @@ inline double negative_log_likelihood(std::span<const float> logits, ba::token i
   return top + std::log(sum) - static_cast<double>(logits[static_cast<std::size_t>(id)]);
 }
 
-/// Reads a dataset. Errors: `io`; `bad_format` names the line.
-inline ba::result<std::vector<sample>> read_samples(const std::string& file) {
-  const auto text = ba::read_file(file);
-  if (!text) return text.error();
-  std::vector<sample> out;
-  std::string_view lines = *text;
-  for (std::size_t number = 1; !lines.empty(); ++number) {
-    const std::size_t end = lines.find('\n');
-    const std::string_view line = lines.substr(0, end);
-    lines.remove_prefix(end == std::string_view::npos ? lines.size() : end + 1);
-    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    const auto bad = [&](const char* expected) {
-      return ba::fail(ba::errc::bad_format, file, ", line ", number, ": expected ", expected);
-    };
-    const auto object = nlohmann::json::parse(line.begin(), line.end(), nullptr, false);
-    if (!object.is_object()) return bad("an object with \"passages\", \"question\" and \"answers\"");
-    const auto passages = object.find("passages"), question = object.find("question"), answers = object.find("answers");
-    if (passages == object.end() || !passages->is_array()) return bad("\"passages\" to be a list");
-    if (question == object.end() || !question->is_string()) return bad("\"question\" to be a string");
-    if (answers == object.end() || !answers->is_array() || answers->empty())
-      return bad("\"answers\" to be a list of strings");
-    sample s;
-    s.question = question->get<std::string>();
-    for (const auto& answer : *answers) {
-      if (!answer.is_string()) return bad("\"answers\" to be a list of strings");
-      s.answers.push_back(answer.get<std::string>());
-    }
-    for (const auto& passage : *passages) {
-      const auto read = ba::read_passages(passage.dump());
-      if (!read || read->size() != 1) return bad("each of \"passages\" to be an object with \"text\"");
-      s.passages.push_back(read->front());
-    }
-    out.push_back(std::move(s));
-  }
-  return out;
+struct outcome {
+  bool right = false;  // best_subspan_em
+  bool exact = false;
+  double nll = 0;  // of all tokens of the first answer
+  std::size_t tokens = 0;
+  std::string output;  // valid UTF-8
+};
+
+/// A line of a results file. The key says what was computed: model, settings, tokens of the prompt, answers.
+inline nlohmann::ordered_json result_line(const std::string& key, std::size_t index, const ba::sample& s,
+                                          const outcome& one) {
+  return {{"key", key},
+          {"index", index},
+          {"question", s.question},
+          {"answers", s.answers},
+          {"output", one.output},
+          {"best_subspan_em", one.right},
+          {"exact_match", one.exact},
+          {"nll", one.nll},
+          {"tokens", one.tokens}};
 }
+
+/// A file of such lines, open for appending.
+class result_log {
+ public:
+  /// Begins a new file.
+  static ba::result<result_log> create(const std::string& file) { return open(file, "wb"); }
+
+  /// Goes on with a file, or begins it; `known` gets what it holds, by key. A last line without its end is the trace of
+  /// a run that was killed: it is cut off. Errors: `io`; `bad_format` names another line that is no result.
+  static ba::result<result_log> resume(const std::string& file, std::map<std::string, outcome>& known) {
+    std::error_code code;
+    if (std::filesystem::exists(file, code)) {
+      const auto text = ba::read_file(file);
+      if (!text) return text.error();
+      const std::size_t whole = text->rfind('\n') + 1;  // 0, if there is no line
+      std::string_view lines = std::string_view(*text).substr(0, whole);
+      for (std::size_t number = 1; !lines.empty(); ++number) {
+        const std::size_t end = lines.find('\n');
+        if (!read_line(lines.substr(0, end), known))
+          return ba::fail(ba::errc::bad_format, file, ", line ", number,
+                          ": expected a result of an earlier run, found something else");
+        lines.remove_prefix(end + 1);
+      }
+      if (whole != text->size()) {
+        std::filesystem::resize_file(file, whole, code);
+        if (code) return ba::fail(ba::errc::io, file, ": cannot cut off the last line: ", code.message());
+      }
+    }
+    return open(file, "ab");
+  }
+
+  /// Adds a line; it is with the system when this returns.
+  ba::result<void> add(const nlohmann::ordered_json& line) {
+    const std::string text = line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+    if (std::fwrite(text.data(), 1, text.size(), file_.get()) == text.size() && std::fflush(file_.get()) == 0) return {};
+    return ba::fail(ba::errc::io, name_, ": cannot write");
+  }
+
+ private:
+  struct closer {
+    void operator()(std::FILE* f) const noexcept { std::fclose(f); }
+  };
+  result_log(std::string name, std::FILE* f) : name_(std::move(name)), file_(f) {}
+
+  static ba::result<result_log> open(const std::string& file, const char* mode) {
+    if (std::FILE* f = std::fopen(file.c_str(), mode)) return result_log(file, f);
+    return ba::fail(ba::errc::io, file, ": cannot be opened for writing");
+  }
+  static bool read_line(std::string_view line, std::map<std::string, outcome>& known) {
+    const auto o = nlohmann::json::parse(line.begin(), line.end(), nullptr, false);
+    if (!o.is_object()) return false;
+    for (const auto& [name, valid] : {std::pair{"key", &nlohmann::json::is_string},
+                                      std::pair{"output", &nlohmann::json::is_string},
+                                      std::pair{"best_subspan_em", &nlohmann::json::is_boolean},
+                                      std::pair{"exact_match", &nlohmann::json::is_boolean},
+                                      std::pair{"nll", &nlohmann::json::is_number},
+                                      std::pair{"tokens", &nlohmann::json::is_number_unsigned}})
+      if (!o.contains(name) || !(o[name].*valid)()) return false;
+    known[o["key"].get<std::string>()] = {o["best_subspan_em"].get<bool>(), o["exact_match"].get<bool>(),
+                                          o["nll"].get<double>(), o["tokens"].get<std::size_t>(),
+                                          o["output"].get<std::string>()};
+    return true;
+  }
+
+  std::string name_;
+  std::unique_ptr<std::FILE, closer> file_;
+};
 
 }  // namespace cli

@@ -18,6 +18,7 @@ namespace cli {
 struct timing {
   double ttft_ms = 0;
   double encode_ms = 0;
+  double place_ms = 0;  // of ttft_ms: laying the blocks end to end
   double decode_tok_s = 0;
   std::size_t tokens_computed = 0;
   std::size_t tokens_reused = 0;
@@ -53,6 +54,7 @@ ba::result<timing> time_block(session& chat, Store& store, ba::context& at, cons
   if (!handles) return handles.error();
   t.encode_ms = all.milliseconds();
   if (auto placed = at.assemble(*handles); !placed) return placed.error();
+  t.place_ms = all.milliseconds() - t.encode_ms;
   if (auto done = chat.prefill(at, question); !done) return done.error();
   first = ba::greedy{}(at.logits());
   t.ttft_ms = all.milliseconds();

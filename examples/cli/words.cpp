@@ -6,6 +6,7 @@
 #include <cstdio>
 
 #include "models.hpp"
+#include "seams.hpp"
 #include "terminal.hpp"
 
 namespace cli {
@@ -45,11 +46,57 @@ result<json> inspect(const options& o) {
               {"kv_bytes_per_token", rt->chat->shape().payload_bytes(16) / 16},
               {"isa", ba::isa_name()},
               {"fingerprint", rt->weights->fingerprint().hex()}};
+  if (c.local_rope) out["local_rope"] = rope_json(*c.local_rope);
+  if (!c.windows.empty()) out["windows"] = c.windows;
   if (!o.common.json) {
     for (const auto& [key, value] : out.items()) std::printf("%-20s %s\n", key.c_str(), value.dump().c_str());
   }
   return out;
 }
+
+namespace {
+
+// The text as blocks, by --blocks or --cut; none if neither was given.
+result<std::vector<std::string_view>> blocks_of(const options& o, std::string_view text) {
+  if (!o.cut.empty()) return cut_after(text, unescaped(o.cut));
+  std::vector<std::string_view> out;
+  std::size_t at = 0;
+  for (const std::size_t n : o.blocks) {
+    if (n > text.size() - at) break;
+    out.push_back(text.substr(at, n));
+    at += n;
+  }
+  if (!o.blocks.empty() && (out.size() != o.blocks.size() || at != text.size()))
+    return ba::fail(ba::errc::invalid_argument, "tokenize --blocks: expected lengths whose sum is the ", text.size(),
+                    " bytes of the text");
+  return out;
+}
+
+// What block by block gives, against the whole text.
+json compare_blocks(const ba::tokenizer& words, const std::vector<ba::token>& whole,
+                    const std::vector<std::string_view>& texts, bool bos, std::string& summary) {
+  std::vector<std::vector<ba::token>> ids;
+  json blocks = json::array(), differences = json::array();
+  std::size_t start = 0;
+  for (const std::string_view text : texts) {
+    ids.push_back(words.encode(text, {.bos = bos && ids.empty()}));
+    blocks.push_back({{"bytes", text.size()}, {"tokens", ids.back().size()}, {"start", start}, {"ids", ids.back()}});
+    start += ids.back().size();
+  }
+  for (const seam& s : find_seams(whole, ids))
+    differences.push_back({{"block", s.block},
+                           {"whole_at", s.whole_at},
+                           {"blocks_at", s.blocks_at},
+                           {"whole", s.whole},
+                           {"blocks", s.blocks}});
+  summary = std::to_string(texts.size()) + " blocks, " + std::to_string(start) + " tokens; the whole text has " +
+            std::to_string(whole.size()) + "; " + std::to_string(differences.size()) + " places differ\n";
+  for (const json& d : differences)
+    summary += "block " + d["block"].dump() + ": whole " + d["whole"].dump() + ", blocks " + d["blocks"].dump() + "\n";
+  return {{"blocks", blocks}, {"equal", differences.empty()}, {"differences", differences}};
+}
+
+}  // namespace
 
 result<json> tokenize(const options& o) {
   const auto words = open_tokenizer(o.common);
@@ -60,14 +107,22 @@ result<json> tokenize(const options& o) {
     if (!read) return std::move(read).error();
     text = std::move(*read);
   }
-  const auto ids = words->encode(text, {.bos = o.bos});
+  const auto encoded = words->try_encode(text, {.bos = o.bos});
+  if (!encoded) return encoded.error();
+  const std::vector<ba::token>& ids = *encoded;
+  const auto blocks = blocks_of(o, text);
+  if (!blocks) return blocks.error();
   json pieces = json::array();
   for (const ba::token id : ids) pieces.push_back(ba::to_valid_utf8(words->piece(id)));
+  json out = {{"ids", ids}, {"pieces", pieces}};
+  std::string summary;
+  if (!blocks->empty()) out.update(compare_blocks(*words, ids, *blocks, o.bos, summary));
   if (!o.common.json) {
     for (std::size_t i = 0; i < ids.size(); ++i)
       print(std::to_string(ids[i]) + "\t" + pieces[i].get_ref<const std::string&>() + "\n");
+    print(summary);
   }
-  return json{{"ids", ids}, {"pieces", pieces}};
+  return out;
 }
 
 result<json> detokenize(const options& o) {

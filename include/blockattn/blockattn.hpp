@@ -22,6 +22,7 @@
 #include "core/thread_executor.hpp"
 #include "kernel/native.hpp"
 #include "kernel/rope_config.hpp"
+#include "model/calibrate.hpp"
 #include "model/config.hpp"
 #include "model/llama.hpp"
 #include "model/sampler.hpp"

@@ -64,6 +64,7 @@ template <class Allocator>
 class basic_context;
 
 // model/
+class key_factors;
 struct model_config;
 struct tensor_info;
 class tensor_bytes;

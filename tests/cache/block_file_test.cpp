@@ -55,10 +55,10 @@ ba::result<void> verify(const file_bytes& bytes) {
   return ba::verify_block(exact);
 }
 
-std::string refusal(const file_bytes& bytes) {
+std::string refusal(const file_bytes& bytes, ba::errc code = ba::errc::bad_format) {
   const auto whole = verify(bytes);
   REQUIRE_FALSE(whole.has_value());
-  CHECK(whole.error().code == ba::errc::bad_format);
+  CHECK(whole.error().code == code);
   CHECK(whole.error().message.size() < 400);
   return whole.error().message;
 }
@@ -68,7 +68,7 @@ bool contains(const std::string& text, const std::string& part) { return text.fi
 }  // namespace
 
 TEST_CASE("block_file: the same bits come back, mapped and aligned") {
-  for (const ba::dtype type : {ba::dtype::f32, ba::dtype::bf16}) {
+  for (const ba::dtype type : {ba::dtype::f32, ba::dtype::bf16, ba::dtype::i8}) {
     for (const std::uint32_t head_dim : {2u, 8u, 24u, 64u}) {
       for (const std::size_t n : {1u, 15u, 16u, 17u, 100u}) {
         INFO(ba::to_string(type) << ", head size " << head_dim << ", " << n << " tokens");
@@ -154,6 +154,31 @@ TEST_CASE("block_file: any safetensors reader finds the tensors") {
   for (const auto& [key, value] : header.at("__metadata__").items()) CHECK(value.is_string());
   CHECK(header["__metadata__"]["isa"] == "test");
   CHECK(header["__metadata__"]["tokens"] == "17");
+}
+
+TEST_CASE("block_file: int8 codes and their scales are tensors of their own, where the kernel reads them") {
+  const ba::kv_shape shape{2, 3, 24, ba::dtype::i8};
+  const written w(shape, 17);
+  const json header = json::parse(header_text(w.bytes));
+  std::uint64_t length = 0;
+  std::memcpy(&length, w.bytes.data(), 8);
+  CHECK(header["__metadata__"]["element"] == "i8");
+  const auto at = [&](const std::string& name) {
+    return header.at(name).at("data_offsets")[0].get<std::size_t>();
+  };
+  for (std::size_t l = 0; l < 2; ++l) {
+    const std::string layer = "layers." + std::to_string(l);
+    const std::size_t base = l * shape.layer_bytes(17);
+    CHECK(header.at(layer + ".keys").at("dtype") == "I8");
+    CHECK(header.at(layer + ".keys").at("shape") == json({3, 2, 6, 16, 4}));
+    CHECK(header.at(layer + ".values").at("shape") == json({3, 8, 32, 4}));
+    CHECK(at(layer + ".values") == base + shape.value_offset(0, 17));
+    CHECK(header.at(layer + ".key_scales").at("dtype") == "F32");
+    CHECK(header.at(layer + ".key_scales").at("shape") == json({3, 2, 16}));
+    CHECK(at(layer + ".key_scales") == base + shape.key_scale_offset(0, 17));
+    CHECK(at(layer + ".value_scales") == base + shape.value_scale_offset(0, 17));
+    CHECK(at(layer + ".value_scales") % 64 == 0);
+  }
 }
 
 TEST_CASE("block_file: every truncation is an error") {
@@ -271,21 +296,23 @@ TEST_CASE("block_file: a whole block of something else is refused by name") {
 
 TEST_CASE("block_file: headers that lie are refused before anything is sized by them") {
   const written w;
-  const auto refused = [&](const std::function<void(json&)>& change, const std::string& part) {
+  const auto refused = [&](const std::function<void(json&)>& change, const std::string& part,
+                           ba::errc code = ba::errc::bad_format) {
     json header = json::parse(header_text(w.bytes));
     change(header);
-    const std::string why = refusal(with_header(w.bytes, header.dump()));
+    const std::string why = refusal(with_header(w.bytes, header.dump()), code);
     INFO(why);
     CHECK(contains(why, part));
   };
   CHECK(verify(with_header(w.bytes, json::parse(header_text(w.bytes)).dump())));  // signed again, it is whole
-  const auto field = [&](const char* name, const json& value, const std::string& part) {
-    refused([&](json& h) { h["__metadata__"][name] = value; }, part);
+  const auto field = [&](const char* name, const json& value, const std::string& part,
+                         ba::errc code = ba::errc::bad_format) {
+    refused([&](json& h) { h["__metadata__"][name] = value; }, part, code);
   };
   field("format", "pt", "format: expected blockattn-block, found pt");
-  field("format_version", "2", "format_version: expected 1, found 2");
-  field("layout_version", "9", "layout_version: expected");
-  field("element", "i8", "element: expected f32 or bf16");
+  field("format_version", "2", "format_version: expected 1, found 2", ba::errc::unsupported);
+  field("layout_version", "9", "layout_version: expected", ba::errc::unsupported);
+  field("element", "i16", "element: expected f32, bf16 or i8");
   field("element", "bf16", "bytes of data, found");
   for (const char* name : {"layers", "kv_heads", "head_dim", "tokens"}) {
     for (const json& value : {json("0"), json("-1"), json(""), json("1e3"), json(" 2"), json("18446744073709551616"),

@@ -403,7 +403,7 @@ TEST_CASE("context: an edited context equals a fresh one after its tail is prefi
 }
 
 TEST_CASE("context: slots are handed out zeroed, whatever was there") {
-  for (const auto type : {ba::dtype::f32, ba::dtype::bf16})
+  for (const auto type : {ba::dtype::f32, ba::dtype::bf16, ba::dtype::i8})
     for (const std::uint32_t dim : {2u, 6u, 16u, 24u})
       for (const std::size_t from : {0u, 1u, 15u, 16u, 17u, 31u, 48u}) {
         const ba::kv_shape s{1, 3, dim, type};
@@ -412,7 +412,10 @@ TEST_CASE("context: slots are handed out zeroed, whatever was there") {
         ba::detail::clear_slots(s, layer.data(), room, from, to);
         std::size_t wrong = 0;
         for (std::size_t head = 0; head < s.kv_heads; ++head)
-          for (std::size_t slot = 0; slot < room; ++slot)
+          for (std::size_t slot = 0; slot < room; ++slot) {
+            for (std::size_t byte = 0; type == ba::dtype::i8 && byte < sizeof(float); ++byte)
+              for (const std::size_t scales : {s.key_scale_offset(head, room), s.value_scale_offset(head, room)})
+                wrong += layer[scales + slot * sizeof(float) + byte] != (slot < from ? std::byte{0xff} : std::byte{0});
             for (std::size_t d = 0; d < dim; ++d)
               for (std::size_t byte = 0; byte < s.element_bytes(); ++byte) {
                 const std::byte expected = slot < from ? std::byte{0xff} : std::byte{0};
@@ -420,6 +423,7 @@ TEST_CASE("context: slots are handed out zeroed, whatever was there") {
                 wrong +=
                     layer[s.value_offset(head, room) + s.value_index(slot, d) * s.element_bytes() + byte] != expected;
               }
+          }
         CHECK(wrong == 0);
       }
 

@@ -47,7 +47,7 @@ class fake_encoder {
     if (during) during();
     if (failures > 0) {
       --failures;
-      return ba::fail(ba::errc::invalid_argument, "fake encoder: told to fail");
+      return ba::fail(failing_with, "fake encoder: told to fail");
     }
     for (std::size_t i = 0; i < lists.size(); ++i) {
       fake_payload(shape_, lists[i], payloads[i]);
@@ -61,6 +61,7 @@ class fake_encoder {
   std::size_t calls = 0;         // of encode_into
   std::size_t encoded = 0;       // lists
   std::size_t failures = 0;      // how many of the next calls fail
+  ba::errc failing_with = ba::errc::invalid_argument;
   bool aligned = true;           // all payloads were on a 64-byte boundary
   bool empty = false;            // a list without tokens was given
   std::function<void()> during;  // called inside encode_into

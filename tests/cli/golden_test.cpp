@@ -163,3 +163,31 @@ TEST_CASE("cli: files that are sound but not supported") {
   check_refused({"inspect", hf.string()}, 1);
   check_refused({"inspect", (hf / "model.safetensors").string()}, 1);
 }
+
+TEST_CASE("cli: a Hugging Face folder and its file are models, like the GGUF of the same weights") {
+  BLOCKATTN_REQUIRE_CLI();
+  BLOCKATTN_REQUIRE_DATA(data);
+  for (const char* name : {"llama3_rope", "qwen2", "qwen3", "smollm2"}) {
+    const auto base = data / "golden/architectures" / name;
+    const auto golden = read_case(base / "two_blocks.json");
+    const auto expected = read_floats(base / "two_blocks.block_abs.query_logits.f32");
+    INFO(name);
+    for (const std::string& model : {(base / "hf").string(), (base / "hf/model.safetensors").string(), (base / "model.gguf").string()}) {
+      INFO(model);
+      const json o = run_json({"logits", "--model", model, "--ids", joined(golden.all()), "--blocks",
+                               joined(golden.lengths()), "--all", "--compute", "f32"});
+      CHECK(largest_difference(rows_of(o), expected, golden.vocab) < 1e-3);
+      const json seen = run_json({"inspect", model});
+      CHECK(seen["vocab"] == golden.vocab);
+      CHECK(seen["formats"].size() >= 1);
+      const json next = run_json({"generate", "--model", model, "--ids", joined(golden.all()), "--blocks",
+                                  joined(golden.lengths()), "--kv", "f32", "--compute", "f32", "--max-tokens", "16"});
+      CHECK(next["ids"] == golden.json["block_abs_greedy"]);
+    }
+  }
+  // Overrides reach a folder too.
+  const std::string hf = (data / "golden/architectures/qwen2/hf").string();
+  CHECK(run_json({"inspect", hf, "--rope-theta", "123"})["rope"]["theta"] == 123);
+  CHECK(run_json({"inspect", hf, "--rope-scaling", "linear", "--rope-factor", "2"})["rope"]["scaling"] == "linear");
+  CHECK(check_refused({"tokenize", "--model", hf, "--text", "x"}, 1).find("--tokenizer") != std::string::npos);
+}

@@ -89,6 +89,11 @@ TEST_CASE("cli: a wrong call exits with 2 before anything is read") {
       {"store", "--store", "s"},
       {"store", "ls"},
       {"store", "empty", "--store", "s"},
+      {"store", "export", "--store", "s"},
+      {"store", "import", "--store", "s"},
+      {"store", "export", "--store", "s", "--from", "a.tar"},
+      {"store", "import", "--store", "s", "--from", "a.tar", "--to", "b.tar"},
+      {"store", "gc", "--store", "s", "--budget", "1G"},
       {"score", "--model", m},
       {"bench", "--shape", "llama-9000"},
       {"bench", "--format", "q3"},
@@ -130,6 +135,8 @@ TEST_CASE("cli: what cannot be done exits with 1 and says why") {
   std::filesystem::create_directories(folder / "hf");
   folder.file("hf/config.json", std::string("{}"));
   const std::string tensors = folder.file("model.safetensors", std::string(64, ' '));
+  const std::string hf_config =
+      R"({"model_type":"llama","hidden_size":8,"num_hidden_layers":1,"num_attention_heads":2,"intermediate_size":8,"vocab_size":9})";
   const std::string words = folder.file("broken-tokenizer.bin", std::string("abc"));
   const auto says = [](const arguments& call, const std::string& part) {
     const std::string why = check_refused(call, 1);
@@ -138,21 +145,27 @@ TEST_CASE("cli: what cannot be done exits with 1 and says why") {
   };
   says({"inspect", folder / "none.gguf"}, "none.gguf: opening it failed");
   says({"inspect", folder / "no\nsuch\nfile.gguf"}, "no such file.gguf");
-  says({"inspect", folder / "hf"}, "found a folder; convert it");
-  says({"inspect", tensors}, "convert it");
+  says({"inspect", folder / "hf"}, "expected model.safetensors or model.safetensors.index.json in it, found neither");
+  says({"inspect", tensors}, "config.json: opening it failed");
+  folder.file("hf/model.safetensors", std::string(64, ' '));
+  says({"inspect", folder / "hf"}, "hf/config.json: key model_type: expected text, found nothing");
+  folder.file("hf/config.json", hf_config);
+  says({"inspect", folder / "hf"}, "hf/model.safetensors: header: expected at most 56 bytes, found a length of");
   says({"inspect", folder.file("empty.gguf", std::string())}, "expected the magic");
   says({"inspect", folder.file("text.gguf", std::string("GGML what is this"))}, "expected the magic");
   says({"inspect", folder.file("empty.bin", std::string())}, "expected 28 bytes, found 0");
-  says({"inspect", folder.file("text.txt", std::string("hello"))}, "expected a GGUF file or a llama2.c .bin file");
+  says({"inspect", folder.file("text.txt", std::string("hello"))}, "expected a Hugging Face folder, a .safetensors or GGUF file or a llama2.c .bin file");
   says({"inspect", "/dev/null"}, "regular file");
-  says({"generate", "--model", model, "--ids", "1", "--kv", "int8"}, "kv: expected f32 or bf16, found int8");
-  says({"bench", "--kv", "int8"}, "found int8");
+  says({"generate", "--model", model, "--ids", "1", "--kv", "int8", "--position", "key_side"},
+       "would round int8 keys again");
   says({"bench", "--format", "q4_k"}, "found q4_k");
   says({"bench", "--context", "1000000000000"}, "MB of this machine");
-  says({"store", "gc", "--store", folder.path()}, "expected ls or verify, found gc");
-  says({"store", "export", "--store", folder.path()}, "found export");
-  says({"store", "import", "--store", folder.path()}, "found import");
-  says({"store", "ls", "--store", folder / "none"}, "cannot list");
+  for (const char* verb : {"ls", "verify", "gc"}) says({"store", verb, "--store", folder / "none"}, "cannot list");
+  says({"store", "export", "--store", folder / "none", "--to", folder / "a.tar"}, "cannot list");
+  says({"store", "export", "--store", folder.path(), "--to", folder / "no/such/a.tar"}, "cannot write");
+  says({"store", "import", "--store", folder.path(), "--from", folder / "none.tar"}, "opening it failed");
+  says({"store", "import", "--store", folder.path(), "--from", folder.file("short.tar", std::string("x"))},
+       "expected a header of 512 bytes, found 1");
   // Ids outside the vocabulary, in the final block and in others.
   for (const char* ids : {"260", "-1", "2147483647", "1,2,260"}) {
     says({"generate", "--model", model, "--ids", ids}, "must be in [0, 260)");
@@ -178,7 +191,7 @@ TEST_CASE("cli: what cannot be done exits with 1 and says why") {
         folder.file("bad.jsonl", std::string("{\"text\": \"x\"}\nnot json\n"))},
        "line 2");
   says({"score", "--model", model, "--dataset", folder.file("bad-score.jsonl", std::string("{\"question\": 1}\n"))},
-       "line 1: expected \"passages\"");
+       "line 1: question: expected a string, found number");
   says({"pack", "--model", model, "--passages", passages, "--store", passages + "/store"}, "cannot create");
 }
 

@@ -154,3 +154,16 @@ TEST_CASE("config: rounding helpers") {
   CHECK(2_MiB == 2097152);
   CHECK(1_GiB == 1073741824);
 }
+
+TEST_CASE("large buffers keep their contents whatever pages they lie on, small ones ask for none", "[memory]") {
+  STATIC_REQUIRE(ba::asks_for_large_pages<std::allocator<std::byte>>);
+  STATIC_REQUIRE(!ba::asks_for_large_pages<std::pmr::polymorphic_allocator<std::byte>>);
+  for (const std::size_t bytes : {std::size_t{1}, (std::size_t{4} << 20) - 64, (std::size_t{9} << 20) + 64}) {
+    ba::aligned_buffer<> buffer(bytes);
+    for (std::size_t i = 0; i < bytes; i += 4096) buffer.data()[i] = static_cast<std::byte>(i / 4096 % 251);
+    ba::ask_for_large_pages(buffer.data(), buffer.size());  // again, on touched memory
+    std::size_t wrong = 0;
+    for (std::size_t i = 0; i < bytes; i += 4096) wrong += buffer.data()[i] != static_cast<std::byte>(i / 4096 % 251);
+    CHECK(wrong == 0);
+  }
+}

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// A whole model from a file of either format: what opens is bound or refused, and what is bound computes.
+// A whole model from a file of any format (safetensors beside one fixed config.json): what opens is bound or refused, and what is bound computes.
 #include <blockattn/cache/context.hpp>
 #include <blockattn/io/gguf_weights.hpp>
+#include <blockattn/io/hf_weights.hpp>
 #include <blockattn/io/llama2c.hpp>
 #include <blockattn/model/llama.hpp>
 #include <blockattn/model/session.hpp>
@@ -46,6 +47,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto bytes = std::as_bytes(std::span(data, size));
   if (size >= 4 && std::memcmp(data, "GGUF", 4) == 0) {
     run(ba::gguf_weights::from_memory(bytes));
+  } else if (size >= 9 && data[8] == '{') {
+    run(ba::hf_weights::from_memory(
+        R"({"model_type":"gemma3_text","hidden_size":6,"num_hidden_layers":2,"num_attention_heads":2,"num_key_value_heads":1,
+            "intermediate_size":5,"vocab_size":7,"head_dim":4,"sliding_window":2,"sliding_window_pattern":2})",
+        bytes));
   } else {
     run(ba::llama2c_weights::from_memory(bytes));
   }

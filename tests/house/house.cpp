@@ -104,8 +104,6 @@ const std::map<std::string, std::set<std::string>> may_include = {
     {"simd", {"core", "tensor", "simd"}},
     {"kernel", {"core", "tensor", "simd", "kernel"}},
     {"cache", {"core", "tensor", "cache", "version.hpp", "kernel/rope_config.hpp", "kernel/kernel_set.hpp"}},
-    {"cache/directory_storage.hpp",
-     {"core", "tensor", "cache", "version.hpp", "kernel/rope_config.hpp", "io/safetensors.hpp"}},
     {"model", {"core", "tensor", "simd", "kernel", "cache", "model", "version.hpp"}},
     {"io", {"core", "io", "model/weights.hpp", "model/config.hpp"}},
     {"text", {"core", "io", "text"}},
@@ -124,11 +122,12 @@ const std::vector<std::pair<std::regex, std::set<std::string>>> walls = {
     {std::regex("(unsupported/)?Eigen/.*"), {"train", "reference", "tensor/eigen.hpp"}},
     {std::regex("omp\\.h"), {"core/omp_executor.hpp"}},
     {std::regex("nlohmann/.*"), {"io", "text", "cache/block_file.hpp"}},
-    {std::regex("pcre2\\.h"), {"text"}},
-    {std::regex("xxhash\\.h"), {"cache/block_file.hpp", "cache/directory_storage.hpp", "cache/redis_storage.hpp"}},
-    {std::regex("hiredis/.*"), {"cache/redis_storage.hpp"}},
-    {std::regex("(fcntl|unistd|sys/mman|sys/stat|sys/types)\\.h"),
-     {"core/mapped_file.hpp", "cache/block_file.hpp", "cache/directory_storage.hpp"}},
+    {std::regex("(pcre2|utf8proc)\\.h"), {"text"}},
+    {std::regex("xxhash\\.h"), {"cache/block_file.hpp"}},
+    {std::regex("hiredis/.*"), {"cache/redis_connection.hpp"}},
+    {std::regex("(fcntl|unistd|sys/file|sys/mman|sys/stat|sys/types)\\.h"),
+     {"core/mapped_file.hpp", "cache/file_system.hpp"}},
+    {std::regex("(signal|sys/time|time)\\.h"), {"cache/redis_connection.hpp"}},
 };
 
 struct forbidden_word {

@@ -6,7 +6,10 @@
 
 #include "../support/data.hpp"
 #include "../support/golden.hpp"
+#include "../support/model_files.hpp"
+#include "../support/temporary_folder.hpp"
 #include "blockattn/io/gguf_weights.hpp"
+#include "blockattn/io/hf_weights.hpp"
 #include "blockattn/io/llama2c.hpp"
 #include "blockattn/text/gguf_tokenizer.hpp"
 #include "blockattn/text/llama2c_tokenizer.hpp"
@@ -67,6 +70,27 @@ std::vector<ba::token> greedy_tokens(ba::session<>& session, const golden_case& 
   std::vector<ba::token> out;
   for (const ba::token id : session.generate(context, ba::greedy{}, {.max_tokens = n})) out.push_back(id);
   return out;
+}
+
+// A safetensors file of floats with the rows of Q and K brought from neighbouring pairs into half-split order.
+byte_vector half_split(const byte_vector& bytes, const ba::model_config& c) {
+  const auto file = ba::safetensors_file::from_memory(bytes).value();
+  safetensors_writer w;
+  for (const auto& t : file.tensors()) {
+    const auto data = file.load(t).value();
+    std::vector<float> from(data.bytes().size() / sizeof(float)), to;
+    std::memcpy(from.data(), data.bytes().data(), data.bytes().size());
+    to = from;
+    if (t.name.ends_with("q_proj.weight") || t.name.ends_with("k_proj.weight")) {
+      const std::size_t cols = t.shape[1];
+      for (std::size_t r = 0; r < t.shape[0]; ++r) {
+        const std::size_t d = r % c.head_dim, pair = d / 2 + (d % 2 == 0 ? 0 : c.head_dim / 2);
+        std::copy_n(&from[r * cols], cols, &to[(r - d + pair) * cols]);
+      }
+    }
+    w.floats(t.name, t.shape, to);
+  }
+  return w.build();
 }
 
 struct found {
@@ -168,6 +192,16 @@ TEST_CASE("sessions compute Block-Attention as llama.cpp does", "[session][golde
     const auto c = read_case(base / "babyllama105-Q8_0/three_blocks.json");
     CHECK(largest_difference(assembled_logits(o.session, c.blocks), reference_logits(oracle, c.blocks)) < gate);
   }
+  SECTION("F16, and a file that mixes F32, F16, Q5_0 and Q8_0: against the double reference on the same weights") {
+    for (const char* name : {"stories260K-F16.gguf", "stories260K-Q4_K.gguf"}) {
+      const auto source = gguf(name);
+      opened o(bind(source));
+      const auto oracle = ba::reference::transformer::from(source).value();
+      const auto c = read_case(base / "stories260K/three_blocks.json");
+      INFO(name);
+      CHECK(largest_difference(assembled_logits(o.session, c.blocks), reference_logits(oracle, c.blocks)) < gate);
+    }
+  }
   SECTION("bf16 keys and values stay near") {
     opened o(bind(gguf("stories260K-f32.gguf")), ba::dtype::bf16);
     const auto c = read_case(base / "stories260K/three_blocks.json");
@@ -180,14 +214,21 @@ TEST_CASE("sessions compute other architectures as llama.cpp does", "[session][g
   BLOCKATTN_REQUIRE_DATA(folder);
   for (const std::string name : {"llama3_rope", "smollm2", "qwen2", "qwen3"}) {
     const auto base = folder / "golden/architectures" / name;
-    opened o(bind(ba::gguf_weights::open(base / "model.gguf").value()));
-    const auto full = check_case(o.session, base / "full");
-    const auto blocks = check_case(o.session, base / "two_blocks");
-    INFO(name);
-    CHECK(full.files == 1);
-    CHECK(full.continuations == 1);
-    CHECK(blocks.files == 5);
-    CHECK(blocks.continuations == 2);
+    const auto check = [&](ba::llama<> model, const char* form) {
+      INFO(name << " " << form);
+      opened o(std::move(model));
+      const auto full = check_case(o.session, base / "full");
+      const auto blocks = check_case(o.session, base / "two_blocks");
+      CHECK(full.files == 1);
+      CHECK(full.continuations == 1);
+      CHECK(blocks.files == 5);
+      CHECK(blocks.continuations == 2);
+      return std::max(full.worst, blocks.worst);
+    };
+    const double gguf = check(bind(ba::gguf_weights::open(base / "model.gguf").value()), "gguf");
+    const double hf = check(bind(ba::hf_weights::open(base / "hf").value()), "hf");
+    // Shown with `-s`: the table of formats and architectures.
+    SUCCEED(name << ": largest difference " << gguf << " (gguf), " << hf << " (safetensors)");
   }
 }
 
@@ -224,6 +265,22 @@ TEST_CASE("logits at every position, greedy tokens and the published text of lla
     const auto gguf = ba::gguf_weights::open(folder / "models/stories260K-f32.gguf").value();
     opened other(bind(gguf));
     CHECK(largest_difference(assembled_logits(o.session, {ids}), assembled_logits(other.session, {ids})) < 1e-5);
+
+    // And in safetensors, in three files, whose rows of Q and K are half-split.
+    const auto files = hf_files_of(source, 3);
+    const temporary_folder three;
+    three.file("config.json", hf_json(source.config(), "llama").dump());
+    three.file("model.safetensors.index.json", files.index);
+    for (std::size_t i = 0; i < 3; ++i) three.file(files.names[i], half_split(files.files[i], source.config()));
+    const auto shards = ba::hf_weights::open(three.path()).value();
+    CHECK(shards.files().size() == 3);
+    CHECK(shards.config().rope.layout == ba::rope_layout::half_split);
+    opened third(bind(shards));
+    // A bound model knows no order of files: not only within 1e-5, but the same bits.
+    const auto expected = assembled_logits(o.session, {ids});
+    CHECK(largest_difference(expected, assembled_logits(third.session, {ids})) < 1e-5);
+    CHECK(same_bits(expected, assembled_logits(third.session, {ids})));
+    CHECK(same_bits(expected, assembled_logits(other.session, {ids})));
   }
   SECTION("babyllama105") {
     opened o(bind(ba::gguf_weights::open(folder / "models/babyllama105-f32.gguf").value()));

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "../support/catch.hpp"
+#include "../support/data.hpp"
 #include "../support/random_model.hpp"
 #include "blockattn/reference/transformer.hpp"
 
@@ -59,4 +60,20 @@ TEST_CASE("the element types of weights", "[reference][weights]") {
   CHECK(decoded[32] == -6.0);
   CHECK(decoded[33] == 0.0);
   CHECK(ref::decode(ba::dtype::i32, bytes_of(q8), 1).error().code == ba::errc::unsupported);
+}
+
+TEST_CASE("the quantised types decode to the floats that gguf-py decodes them to", "[reference][weights]") {
+  BLOCKATTN_REQUIRE_DATA(folder);
+  for (const auto& [name, type] : {std::pair{"Q4_0", ba::dtype::q4_0}, {"Q4_1", ba::dtype::q4_1},
+                                   {"Q5_0", ba::dtype::q5_0}, {"Q5_1", ba::dtype::q5_1}, {"Q8_0", ba::dtype::q8_0},
+                                   {"Q4_K", ba::dtype::q4_k}, {"Q5_K", ba::dtype::q5_k}, {"Q6_K", ba::dtype::q6_k}}) {
+    INFO(name);
+    const auto bytes = blockattn_test::read_text(folder / "golden/quants" / (std::string(name) + ".bytes"));
+    const auto expected = blockattn_test::read_floats(folder / "golden/quants" / (std::string(name) + ".f32"));
+    REQUIRE(bytes.size() == 16 * ba::block_bytes(type));
+    REQUIRE(expected.size() == 16 * ba::block_elements(type));
+    const auto decoded = ref::decode(type, std::as_bytes(std::span(bytes)), expected.size()).value();
+    for (std::size_t i = 0; i < expected.size(); ++i)
+      if (static_cast<float>(decoded[i]) != expected[i]) FAIL_CHECK(i << ": " << decoded[i] << ", " << expected[i]);
+  }
 }

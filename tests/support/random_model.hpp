@@ -81,6 +81,10 @@ class random_model {
         norm(layer + "self_attn.k_norm.weight", d);
       }
       norm(layer + "post_attention_layernorm.weight", dim);
+      if (config.post_norms) {
+        norm(layer + "pre_feedforward_layernorm.weight", dim);
+        norm(layer + "post_feedforward_layernorm.weight", dim);
+      }
       matrix(layer + "mlp.gate_proj.weight", ffn, dim, 1.7);
       matrix(layer + "mlp.up_proj.weight", ffn, dim, 1.7);
       matrix(layer + "mlp.down_proj.weight", dim, ffn, 1.7);

@@ -3,15 +3,13 @@
 /// file of a program only.
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <cstdlib>
 #include <new>
 
-namespace blockattn_test {
+#include "allocation_watch.hpp"
 
-/// The largest single allocation since it was last set to zero.
-inline std::atomic<std::size_t> largest_allocation{0};
+namespace blockattn_test {
 
 inline void* watched_allocate(std::size_t bytes) {
   std::size_t seen = largest_allocation.load();

@@ -87,10 +87,10 @@ TEST_CASE("byte-level BPE equals the definition", "[text][law]") {
       std::vector<ba::token> found;
       ba::merge_scratch scratch;
       ba::word_memory memory(text.size());
-      encoder->encode(text, found, scratch, memory);
+      encoder->encode(text, true, found, scratch, memory);
       CHECK(found == expected);
       // The same word again comes from memory.
-      encoder->encode(text, found, scratch, memory);
+      encoder->encode(text, true, found, scratch, memory);
       REQUIRE(found.size() == expected.size() * 2);
       CHECK(std::equal(expected.begin(), expected.end(), found.begin() + static_cast<std::ptrdiff_t>(expected.size())));
     }

@@ -136,7 +136,7 @@ TEST_CASE("words lie end to end, whatever the bytes", "[text][law]") {
 }
 
 TEST_CASE("an unknown kind is an error that lists the known ones", "[text]") {
-  for (const std::string kind : {"", "gpt-5", "GPT-2", "deepseek-llm"}) {
+  for (const std::string kind : {"", "gpt-5", "GPT-2", "deepseek"}) {
     const auto p = ba::pretokenizer::make(kind);
     REQUIRE_FALSE(p);
     CHECK(p.error().code == ba::errc::unsupported);

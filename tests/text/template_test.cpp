@@ -61,7 +61,7 @@ TEST_CASE("templates are found by name; an unknown name lists the known", "[text
   const std::vector<ba::passage> passages = {{"T", " x "}};
   CHECK(ba::render(*plain, passages, "Q?").joined() ==
         "Answer the question from the passages.\n\nT\nx\n\nQuestion: Q?\nAnswer:");
-  for (const char* name : {"", "Paper", "chatml"}) {
+  for (const char* name : {"", "Paper", "vicuna"}) {
     const auto t = ba::find_template(name);
     REQUIRE_FALSE(t);
     CHECK(t.error().code == ba::errc::invalid_argument);

@@ -11,11 +11,30 @@
 
 #include "../core/config.hpp"
 #include "../core/hash.hpp"
+#include "../core/result.hpp"
 #include "../tensor/kv_panels.hpp"
 #include "account.hpp"
 #include "key.hpp"
 
 namespace blockattn::inline v0 {
+
+/// What the layers of a block are compared with that was handed out before its bytes were read: a tier that restores
+/// lazily gives one with each block. All members are safe from several threads.
+class layer_check {
+ public:
+  virtual ~layer_check() = default;
+  /// Whether layer `l` is whole. Reads it unless that was done before.
+  [[nodiscard]] virtual bool whole(std::size_t l) const noexcept = 0;
+  /// Whether every layer has been read and was whole.
+  [[nodiscard]] virtual bool done() const noexcept = 0;
+  /// The error for a layer that is not whole, naming where the block came from.
+  [[nodiscard]] virtual failure damage(std::size_t l) const = 0;
+
+ protected:
+  layer_check() = default;
+  layer_check(const layer_check&) = default;
+  layer_check& operator=(const layer_check&) = default;
+};
 
 /// Keys, rotated at local positions 0..tokens-1, and values of all layers, in the panels of tensor/kv_panels.hpp with
 /// room = tokens; and the token ids they belong to.
@@ -30,6 +49,7 @@ class kv_block {
     std::shared_ptr<const token> tokens;       // token_count ids
     std::size_t token_count = 0;
     std::uint64_t encode_ns = 0;
+    std::shared_ptr<const layer_check> check = nullptr;  // null: the payload is known to be whole
   };
 
   explicit kv_block(parts p) noexcept
@@ -39,7 +59,8 @@ class kv_block {
         token_count_(p.token_count),
         key_(p.key),
         shape_(p.shape),
-        encode_ns_(p.encode_ns) {}
+        encode_ns_(p.encode_ns),
+        check_(std::move(p.check)) {}
   kv_block(const kv_block&) = delete;
   kv_block& operator=(const kv_block&) = delete;
 
@@ -60,6 +81,23 @@ class kv_block {
 
   /// The measured cost of encoding, in nanoseconds; 0 if unknown.
   [[nodiscard]] std::uint64_t encode_ns() const noexcept { return encode_ns_; }
+
+  /// Whether some layer has not been compared with its checksum yet. Constant time.
+  [[nodiscard]] bool unverified() const noexcept { return check_ != nullptr && !check_->done(); }
+  /// Whether layer `l` equals its checksum; compared once. A block that was restored lazily must not be read before:
+  /// sessions see to it. Complexity: linear in a layer, the first time.
+  [[nodiscard]] bool layer_is_whole(std::size_t l) const noexcept {
+    BLOCKATTN_EXPECTS(l < shape_.layers);
+    return check_ == nullptr || check_->whole(l);
+  }
+  /// The same for all layers. Errors: `bad_format`, naming the layer and where the block came from; the block must not
+  /// be used then.
+  [[nodiscard]] result<void> verify() const {
+    if (unverified())
+      for (std::size_t l = 0; l < shape_.layers; ++l)
+        if (!check_->whole(l)) return check_->damage(l);
+    return {};
+  }
 
   /// A hash of the payload, computed by the call. Complexity: linear in payload_bytes().
   [[nodiscard]] hash128 checksum() const noexcept { return hasher().bytes(payload()).finish(); }
@@ -87,6 +125,7 @@ class kv_block {
   block_key key_;
   kv_shape shape_;
   std::uint64_t encode_ns_;
+  std::shared_ptr<const layer_check> check_;
 };
 
 /// Holding one keeps the block alive, and pins it: a store never evicts a block that somebody holds.
@@ -102,7 +141,8 @@ template <class Allocator>
   std::copy(ids.begin(), ids.end(), copy);
   std::shared_ptr<const token> tokens(memory, copy);
   return std::allocate_shared<kv_block>(allocator, kv_block::parts{std::move(charge), key, shape, std::move(memory),
-                                                                   std::move(tokens), ids.size(), encode_ns});
+                                                                   std::move(tokens), ids.size(), encode_ns,
+                                                                   nullptr});
 }
 
 }  // namespace blockattn::inline v0

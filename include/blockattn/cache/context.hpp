@@ -50,7 +50,8 @@ class basic_context {
     ids_.reserve(tail_.slots());
   }
 
-  /// The same, with errors: `invalid_argument` for a layout that no model has, `out_of_memory`.
+  /// The same, with errors: `invalid_argument` for a layout that no model has, `unsupported` for int8 keys on the key
+  /// side (they move without being rounded again on the query side only), `out_of_memory`.
   [[nodiscard]] static result<basic_context> make(context_layout layout, context_options options = {},
                                                   const Allocator& allocator = Allocator()) {
     if (layout.rope == nullptr)
@@ -58,6 +59,9 @@ class basic_context {
     if (layout.shape.payload_bytes(1) == 0)
       return fail(errc::invalid_argument, "context layout: expected layers, heads and dims, found ",
                   layout.shape.layers, ", ", layout.shape.kv_heads, ", ", layout.shape.head_dim);
+    if (layout.shape.type == dtype::i8 && options.position == position_policy::key_side)
+      return fail(errc::unsupported,
+                  "context layout: key_side would round int8 keys again; expected query_side or none");
     return guarded([&]() -> result<basic_context> { return basic_context(std::move(layout), options, allocator); });
   }
 
@@ -303,7 +307,8 @@ class basic_context {
     if (want == have) return {};
     return fail(errc::shape_mismatch, "context: block ", i, ": expected ", want.layers, " layers, ", want.kv_heads,
                 " heads of ", want.head_dim, " ", to_string(want.type), ", found ", have.layers, " layers, ",
-                have.kv_heads, " heads of ", have.head_dim, " ", to_string(have.type));
+                have.kv_heads, " heads of ", have.head_dim, " ", to_string(have.type),
+                want.key_factors != have.key_factors ? ", keys divided by other factors" : "");
   }
   result<void> check_blocks(std::span<const block_handle> blocks) const {
     for (std::size_t i = 0; i < blocks.size(); ++i)

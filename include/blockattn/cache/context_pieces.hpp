@@ -48,7 +48,7 @@ struct piece_view {
   const kv_block* block = nullptr;  ///< null: a run of the tail
   std::size_t tokens = 0;           ///< never 0
   std::int64_t start = 0;           ///< the position of its first token in the sequence
-  const float* turn = nullptr;      ///< R(-start): [pairs] cosines, [pairs] sines; null: the query does not turn
+  const float* turn = nullptr;      ///< R(-start), rope_frequencies::cos_sin; null: the query does not turn
   const std::byte* own_keys =
       nullptr;           ///< key_side: [layers][kv_heads][key_panel(tokens)]; null: the keys of the block
   std::size_t slot = 0;  ///< a run's first slot in the tail, a multiple of 16

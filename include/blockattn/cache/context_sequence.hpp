@@ -203,7 +203,7 @@ class block_sequence {
       if (p.keys == nullptr) p.keys = new_keys(*p.block);
     } else if (p.turn == nullptr) {
       auto turn =
-          detail::shared_bytes(2 * layout_.rope->pairs() * sizeof(float), Allocator(placements_.get_allocator()));
+          detail::shared_bytes(layout_.rope->table_floats() * sizeof(float), Allocator(placements_.get_allocator()));
       layout_.rope->cos_sin(-p.start, reinterpret_cast<float*>(turn.get()));
       p.turn = std::move(turn);
     }

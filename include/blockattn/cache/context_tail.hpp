@@ -46,6 +46,10 @@ inline void clear_slots(const kv_shape& shape, std::byte* layer, std::size_t roo
       slot += lane - kept;
     }
     std::memset(values + shape.value_index(slot, 0) * bytes, 0, (to - slot) / lane * dims * lane_bytes);
+    if (shape.type == dtype::i8) {
+      std::memset(layer + shape.key_scale_offset(head, room) + from * sizeof(float), 0, (to - from) * sizeof(float));
+      std::memset(layer + shape.value_scale_offset(head, room) + from * sizeof(float), 0, (to - from) * sizeof(float));
+    }
   }
 }
 

@@ -6,23 +6,20 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <memory>
 #include <optional>
 #include <type_traits>
-#include <vector>
 
 #include "../core/config.hpp"
+#include "slot_links.hpp"
 
 namespace blockattn::inline v0 {
-
-/// A place in a store. Numbers are small and are used again after `erased`.
-using slot_id = std::uint32_t;
 
 /// What a policy may want to know of a new block.
 struct entry_info {
   std::size_t bytes = 0;        // what leaves with the block
   std::uint64_t encode_ns = 0;  // what it costs to have it back; 0: unknown
+  std::uint64_t name = 0;       // equal for equal keys: a policy may know a block that comes back
 };
 
 /// A borrowed predicate `bool(slot_id) noexcept`: whether a slot may be evicted now. Blocks that somebody holds may
@@ -31,8 +28,7 @@ class evictable_ref {
  public:
   template <class F>
     requires(!std::is_same_v<std::remove_cvref_t<F>, evictable_ref> && std::is_nothrow_invocable_r_v<bool, F&, slot_id>)
-  evictable_ref(F& callable)
-  noexcept
+  evictable_ref(F& callable) noexcept
       : object_(const_cast<void*>(static_cast<const void*>(std::addressof(callable)))),
         call_([](void* object, slot_id slot) noexcept -> bool { return (*static_cast<F*>(object))(slot); }) {}
 
@@ -51,14 +47,10 @@ class evictable_ref {
 template <class P>
 concept eviction_policy = requires(P& p, slot_id slot, const entry_info& info, std::size_t n, evictable_ref evictable) {
   p.reserve(n);
-  { p.inserted(slot, info) }
-  noexcept;
-  { p.touched(slot) }
-  noexcept;
-  { p.erased(slot) }
-  noexcept;
-  { p.victim(evictable) }
-  noexcept->std::same_as<std::optional<slot_id>>;
+  { p.inserted(slot, info) } noexcept;
+  { p.touched(slot) } noexcept;
+  { p.erased(slot) } noexcept;
+  { p.victim(evictable) } noexcept -> std::same_as<std::optional<slot_id>>;
 };
 
 /// Never evicts: a full store takes no more. The policy that documents the concept.
@@ -77,43 +69,25 @@ class basic_lru {
  public:
   explicit basic_lru(const Allocator& allocator = Allocator()) : links_(allocator) {}
 
-  void reserve(std::size_t n) {
-    if (n > links_.size()) links_.resize(n);
-  }
-  void inserted(slot_id slot, const entry_info&) noexcept { push_front(slot); }
+  void reserve(std::size_t n) { links_.reserve(n); }
+  void inserted(slot_id slot, const entry_info&) noexcept { links_.push(order_, slot); }
   void touched(slot_id slot) noexcept {
-    if (slot == newest_) return;
-    unlink(slot);
-    push_front(slot);
+    if (slot == order_.newest) return;
+    links_.remove(order_, slot);
+    links_.push(order_, slot);
   }
-  void erased(slot_id slot) noexcept { unlink(slot); }
+  void erased(slot_id slot) noexcept { links_.remove(order_, slot); }
   [[nodiscard]] std::optional<slot_id> victim(evictable_ref evictable) noexcept {
-    for (slot_id slot = oldest_; slot != none; slot = links_[slot].newer)
+    for (slot_id slot = order_.oldest; slot != links::none; slot = links_.newer(slot))
       if (evictable(slot)) return slot;
     return std::nullopt;
   }
 
  private:
-  static constexpr slot_id none = std::numeric_limits<slot_id>::max();
-  struct link {
-    slot_id newer = none;
-    slot_id older = none;
-  };
+  using links = slot_links<Allocator>;
 
-  void push_front(slot_id slot) noexcept {
-    links_[slot] = {none, newest_};
-    (newest_ == none ? oldest_ : links_[newest_].newer) = slot;
-    newest_ = slot;
-  }
-  void unlink(slot_id slot) noexcept {
-    const link at = links_[slot];
-    (at.newer == none ? newest_ : links_[at.newer].older) = at.older;
-    (at.older == none ? oldest_ : links_[at.older].newer) = at.newer;
-  }
-
-  std::vector<link, typename std::allocator_traits<Allocator>::template rebind_alloc<link>> links_;  // by slot
-  slot_id newest_ = none;
-  slot_id oldest_ = none;
+  links links_;
+  typename links::queue order_;
 };
 
 using lru = basic_lru<>;

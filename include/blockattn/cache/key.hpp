@@ -23,7 +23,7 @@ struct block_realm {
   hash128 model;             // fingerprint of the weights and the configuration
   hash128 rope;              // hash_of(rope_config)
   dtype type = dtype::bf16;  // element type of the stored keys and values
-  std::uint32_t codec = 0;   // how they are stored; 0: as computed
+  std::uint64_t codec = 0;   // how they are computed and stored; 0: as the model does by itself
   std::vector<token> sinks;  // tokens that every block attends to before its own
   std::string salt;          // separates tenants who must not learn what others asked
 

@@ -81,4 +81,22 @@ class heap_storage {
   [[no_unique_address]] Allocator allocator_{};
 };
 
+/// A borrowed storage of any type: where a request wants blocks that its store has no room for.
+class storage_ref {
+ public:
+  template <class S>
+    requires(!std::is_same_v<std::remove_cvref_t<S>, storage_ref> && storage<S>)
+  storage_ref(S& s) noexcept
+      : object_(static_cast<void*>(std::addressof(s))),
+        allocate_([](void* object, std::size_t bytes) { return static_cast<S*>(object)->allocate(bytes); }) {}
+
+  [[nodiscard]] result<std::shared_ptr<std::byte>> allocate(std::size_t bytes) const {
+    return allocate_(object_, bytes);
+  }
+
+ private:
+  void* object_;
+  result<std::shared_ptr<std::byte>> (*allocate_)(void*, std::size_t);
+};
+
 }  // namespace blockattn::inline v0

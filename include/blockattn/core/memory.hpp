@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "config.hpp"
+#include "pages.hpp"
 
 namespace blockattn::inline v0 {
 
@@ -20,7 +21,8 @@ struct alignas(alignment) cache_line {
   std::byte bytes[alignment];
 };
 
-/// Bytes on a 64-byte boundary, from `Allocator` rebound to `cache_line`. The bytes are not initialised.
+/// Bytes on a 64-byte boundary, from `Allocator` rebound to `cache_line`. The bytes are not initialised. Large buffers of
+/// std::allocator ask for large pages (core/pages.hpp).
 ///
 /// Allocation failure is the allocator's to report (`std::bad_alloc`). Move only; moving keeps the address unless the
 /// allocator does not propagate and differs, in which case the move is a copy, as in std containers.
@@ -38,6 +40,7 @@ class aligned_buffer {
   explicit aligned_buffer(std::size_t bytes, const Allocator& allocator = Allocator())
       : allocator_(allocator), lines_(ceil_div(bytes, alignment)), size_(bytes) {
     if (lines_ != 0) data_ = traits::allocate(allocator_, lines_);
+    if constexpr (asks_for_large_pages<Allocator>) ask_for_large_pages(data(), capacity());
   }
   aligned_buffer(aligned_buffer&& other) noexcept
       : allocator_(other.allocator_),

@@ -11,6 +11,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -22,6 +23,20 @@ namespace blockattn::inline v0 {
 
 // Tensors are lent as they lie in the file, and every format read here is little-endian.
 static_assert(std::endian::native == std::endian::little, "the readers of model files need a little-endian machine");
+
+namespace detail {
+
+/// Text from a file, fit for a one-line message: short, and without bytes that a terminal would obey.
+[[nodiscard]] inline std::string shown(std::string_view text) {
+  constexpr std::size_t longest = 100;
+  std::string out(text.substr(0, longest));
+  for (char& c : out)
+    if (c < ' ' || c > '~') c = '?';
+  if (text.size() > longest) out += "...";
+  return out;
+}
+
+}  // namespace detail
 
 /// Reads `out.size()` bytes that begin at `offset`, all of them or an error. Ranges outside the stated size are never
 /// asked for. Called from the thread that opens, binds or loads.

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -143,13 +144,21 @@ inline result<void> read_gguf_scaling(const gguf_hyperparameters& h, std::uint32
   return {};
 }
 
+/// A tensor of a model in one file or several, and the file that has it; two nulls if none does.
+[[nodiscard]] inline std::pair<const gguf_file*, const gguf_tensor*> find_in(std::span<const gguf_file> files,
+                                                                             std::string_view name) {
+  for (const gguf_file& file : files)
+    if (const gguf_tensor* tensor = file.find_tensor(name)) return {&file, tensor};
+  return {nullptr, nullptr};
+}
+
 // Frequency divisors: how Llama 3's scaling is stored. Needs rotary_dim.
-inline result<void> read_gguf_divisors(const gguf_file& file, rope_config& rope) {
+inline result<void> read_gguf_divisors(std::span<const gguf_file> files, rope_config& rope) {
   for (const char* name : {"rope_factors_long.weight", "rope_factors_short.weight"})
-    if (file.find_tensor(name) != nullptr)
+    if (find_in(files, name).second != nullptr)
       return fail(errc::unsupported, "tensor ", name,
                   ": expected frequencies that do not depend on the length of the prompt, found LongRoPE");
-  const gguf_tensor* tensor = file.find_tensor("rope_freqs.weight");
+  const auto [file, tensor] = find_in(files, "rope_freqs.weight");
   if (tensor == nullptr) return {};
   const std::size_t pairs = rope.rotary_dim / 2;
   if (tensor->columns() != pairs || tensor->rows() != 1)
@@ -157,7 +166,7 @@ inline result<void> read_gguf_divisors(const gguf_file& file, rope_config& rope)
                 " x ", tensor->columns());
   if (gguf_weight_type(tensor->format) != dtype::f32)
     return fail(errc::unsupported, "tensor ", tensor->name, ": expected F32, found ", gguf_format_name(tensor->format));
-  const auto bytes = file.load(*tensor);
+  const auto bytes = file->load(*tensor);
   if (!bytes) return bytes.error();
   rope.frequency_divisors.resize(pairs);
   std::memcpy(rope.frequency_divisors.data(), bytes->bytes().data(), pairs * sizeof(float));
@@ -176,7 +185,12 @@ inline result<void> read_gguf_windows(const gguf_hyperparameters& h, model_confi
   if (!width || *width > UINT32_MAX) return h.error(errc::bad_format, "attention.sliding_window", "a window");
   if (*width == 0) return {};
   config.windows.assign(config.layers, static_cast<std::uint32_t>(*width));
-  if (!h.has(pattern_name)) return {};
+  if (!h.has(pattern_name)) {
+    // Gemma 3's files do not say that every sixth layer sees everything.
+    if (config.architecture == "gemma3")
+      for (std::size_t l = 5; l < config.layers; l += 6) config.windows[l] = 0;
+    return {};
+  }
   if (const auto list = h.file().find_ints(h.key(pattern_name)); list && list->size() == config.layers) {
     for (std::size_t l = 0; l < config.layers; ++l)
       if ((*list)[l] == 0) config.windows[l] = 0;
@@ -190,19 +204,42 @@ inline result<void> read_gguf_windows(const gguf_hyperparameters& h, model_confi
   return {};
 }
 
+// What Gemma 3 has beyond a Llama. Its norms are stored with the one added. The base of layers with a window has a key in
+// new files only; their scaling is none. The largest model divides scores by another root than that of its head size,
+// and files do not say so: it is known by its number of layers.
+inline result<void> read_gguf_gemma3(const gguf_hyperparameters& h, model_config& c) {
+  c.post_norms = true;
+  c.gate = gate_function::gelu_tanh;
+  c.embedding_scale = std::sqrt(static_cast<float>(c.dim));
+  if (c.layers == 62 && c.attention_scale == 0)
+    c.attention_scale = 1.0f / std::sqrt(static_cast<float>(c.dim) / static_cast<float>(c.heads));
+  if (!h.has("attention.sliding_window")) return h.error(errc::bad_format, "attention.sliding_window", "a window");
+  const auto base = h.number("rope.freq_base_swa", 1e4);
+  if (!base) return base.error();
+  if (!(*base > 0)) return h.error(errc::bad_format, "rope.freq_base_swa", "a positive number");
+  rope_config local = c.rope;
+  local.theta = *base;
+  local.scaling = rope_scaling::none;
+  local.factor = 1;
+  local.frequency_divisors.clear();
+  if (local != c.rope && !c.windows.empty()) c.local_rope = local;
+  return {};
+}
+
 }  // namespace detail
 
-/// The configuration of the model in `file`: architectures `llama` (interleaved rotary pairs, as its Q and K rows are
-/// stored), `qwen2` and `qwen3` (half-split). Errors: `bad_format` names the key; `unsupported` what this library does
-/// not compute; `shape_mismatch` a tensor. Whether the tensors fit is checked when a model is bound.
-[[nodiscard]] inline result<model_config> read_config(const gguf_file& file) {
+/// The configuration of a model in one file or several, the first of which holds the keys: architectures `llama`
+/// (interleaved rotary pairs, as its Q and K rows are stored), `qwen2`, `qwen3` and `gemma3` (half-split). Errors:
+/// `bad_format` names the key; `unsupported` what this library does not compute; `shape_mismatch` a tensor. Whether the
+/// tensors fit is checked when a model is bound.
+[[nodiscard]] inline result<model_config> read_config(std::span<const gguf_file> files) {
+  if (files.empty()) return fail(errc::invalid_argument, "expected at least one file, found none");
+  const gguf_file& file = files.front();
   const auto architecture = file.find_string("general.architecture");
   if (!architecture) return fail(errc::bad_format, "key general.architecture: expected a name, found nothing");
-  if (*architecture != "llama" && *architecture != "qwen2" && *architecture != "qwen3")
-    return fail(errc::unsupported, "key general.architecture: expected llama, qwen2 or qwen3, found \"",
+  if (*architecture != "llama" && *architecture != "qwen2" && *architecture != "qwen3" && *architecture != "gemma3")
+    return fail(errc::unsupported, "key general.architecture: expected llama, qwen2, qwen3 or gemma3, found \"",
                 detail::shown(*architecture), "\"");
-  if (const auto parts = file.find_u64("split.count"); parts && *parts > 1)
-    return fail(errc::unsupported, "key split.count: expected a model in one file, found ", *parts, " parts");
 
   model_config c;
   c.architecture = *architecture;
@@ -254,29 +291,35 @@ inline result<void> read_gguf_windows(const gguf_hyperparameters& h, model_confi
     if (auto r = h.only(name, value); !r) return std::move(r).error();
   if (h.has("attention.causal") && file.find_bool(h.key("attention.causal")) != true)
     return h.error(errc::unsupported, "attention.causal", "true or no such key");
-  if (h.has("attention.scale")) return h.error(errc::unsupported, "attention.scale", "no such key");
+  const auto scale = h.number("attention.scale", 0);
+  if (!scale) return scale.error();
+  c.attention_scale = static_cast<float>(*scale);
   if (h.has("rope.dimension_sections"))
     return h.error(errc::unsupported, "rope.dimension_sections", "one position for each token");
 
   if (auto r = detail::read_gguf_scaling(h, c.context_length, c.rope); !r) return std::move(r).error();
 
-  const gguf_tensor* embedding = file.find_tensor("token_embd.weight");
+  const gguf_tensor* embedding = detail::find_in(files, "token_embd.weight").second;
   if (embedding == nullptr) return fail(errc::bad_format, "tensor token_embd.weight: expected it, found none");
   if (embedding->columns() != c.dim || embedding->rows() > UINT32_MAX)
     return fail(errc::shape_mismatch, "tensor token_embd.weight: expected rows of ", c.dim, ", found ",
                 embedding->rows(), " x ", embedding->columns());
   c.vocab = static_cast<std::uint32_t>(embedding->rows());
-  c.tied_embeddings = file.find_tensor("output.weight") == nullptr;
-  c.qk_norm = c.architecture == "qwen3";
-  for (const gguf_tensor& tensor : file.tensors())
-    if (tensor.name.ends_with(".attn_q.bias")) c.qkv_bias = true;
+  c.tied_embeddings = detail::find_in(files, "output.weight").second == nullptr;
+  c.qk_norm = c.architecture == "qwen3" || c.architecture == "gemma3";
+  for (const gguf_file& part : files)
+    for (const gguf_tensor& tensor : part.tensors())
+      if (tensor.name.ends_with(".attn_q.bias")) c.qkv_bias = true;
 
   // Sizes that kernels cannot run, before anything is sized by them.
   if (auto valid = validate(c); !valid) return fail(errc::unsupported, valid.error().message);
   if (auto r = detail::read_gguf_windows(h, c); !r) return std::move(r).error();
-  if (auto r = detail::read_gguf_divisors(file, c.rope); !r) return std::move(r).error();
+  if (auto r = detail::read_gguf_divisors(files, c.rope); !r) return std::move(r).error();
+  if (c.architecture == "gemma3")
+    if (auto r = detail::read_gguf_gemma3(h, c); !r) return std::move(r).error();
   if (auto valid = validate(c); !valid) return fail(errc::unsupported, valid.error().message);
   return c;
 }
+[[nodiscard]] inline result<model_config> read_config(const gguf_file& file) { return read_config({&file, 1}); }
 
 }  // namespace blockattn::inline v0

@@ -18,16 +18,6 @@ namespace blockattn::inline v0 {
 
 namespace detail {
 
-/// Text from a file, fit for a one-line message: short, and without bytes that a terminal would obey.
-[[nodiscard]] inline std::string shown(std::string_view text) {
-  constexpr std::size_t longest = 100;
-  std::string out(text.substr(0, longest));
-  for (char& c : out)
-    if (c < ' ' || c > '~') c = '?';
-  if (text.size() > longest) out += "...";
-  return out;
-}
-
 /// Files in memory are read in place. With a read function the head is copied, in parts that double, so that a short
 /// head of a large file costs little and a false length costs no memory before it is refused.
 class gguf_cursor {

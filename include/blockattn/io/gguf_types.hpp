@@ -84,7 +84,14 @@ inline constexpr std::array gguf_formats = {
   switch (id) {
     case 0: return dtype::f32;
     case 1: return dtype::f16;
+    case 2: return dtype::q4_0;
+    case 3: return dtype::q4_1;
+    case 6: return dtype::q5_0;
+    case 7: return dtype::q5_1;
     case 8: return dtype::q8_0;
+    case 12: return dtype::q4_k;
+    case 13: return dtype::q5_k;
+    case 14: return dtype::q6_k;
     case 30: return dtype::bf16;
     default: return std::nullopt;
   }

@@ -29,6 +29,7 @@
 #include <limits>
 #include <numbers>
 
+#include "attention_int8.hpp"
 #include "attention_plan.hpp"
 #include "softmax.hpp"
 
@@ -37,15 +38,17 @@ inline namespace BLOCKATTN_ISA {
 
 namespace isa_detail {
 
-// The rows of one task, and the keys and values that they meet.
-template <element Panel>
+// The rows of one task, and the keys and values that they meet. `Tiles` multiplies (product_tiles.hpp).
+template <element Panel, class Tiles>
 class task_rows {
-  using row = row_operand_t<Panel>;
-  static constexpr std::size_t lane = dot_step<Panel, row>::lane;
+  using row = typename Tiles::row;
+  static constexpr std::size_t lane = Tiles::lane;
 
  public:
+  using workspace = attention_workspace<row, Tiles::band_rows>;
+
   task_rows(const attention_job& job, const attention_shape& shape, const attention_task& task,
-            const attention_workspace<row>& memory) noexcept
+            const workspace& memory) noexcept
       : job_(job),
         shape_(shape),
         task_(task),
@@ -53,11 +56,14 @@ class task_rows {
         group_(group_of(shape)),
         rows_(task.tokens * group_),
         width_(row_floats(shape)),
-        tiles_(rows_) {
+        operand_(operand_elements(shape)),
+        tiles_(rows_, Tiles::rows),
+        product_(tiles_.size(0)) {
     stack_queries();
     find_positions();
-    std::fill_n(w_.max, round_up(rows_, panel_width), no_score);
-    std::fill_n(w_.top, round_up(rows_, panel_width), no_score);
+    if (operand_ != width_) std::fill_n(w_.turned, (rows_ + 1) * operand_, row{});
+    std::fill_n(w_.max, round_up(rows_, panel_width) + panel_width, no_score);
+    std::fill_n(w_.top, round_up(rows_, panel_width) + panel_width, no_score);
     std::fill_n(w_.sum, rows_ * panel_width, 0.0f);
     std::fill_n(w_.values, rows_ * width_, 0.0f);
   }
@@ -142,14 +148,18 @@ class task_rows {
     is_turned_ = true;
     table_ = table;
     if (table == nullptr) {
-      for (std::size_t i = 0; i < rows_ * width_; i += panel_width) store(w_.turned + i, load(w_.queries + i));
+      for (std::size_t r = 0; r < rows_; ++r)
+        for (std::size_t i = 0; i < width_; i += panel_width)
+          store(w_.turned + r * operand_ + i, load(w_.queries + r * width_ + i));
       return;
     }
     spread(table);
     for (std::size_t i = 0; i < width_; i += panel_width) {
       const f32x16 c = load(w_.cosines + i), s = load(w_.sines + i);
-      for (std::size_t at = i; at < rows_ * width_; at += width_)
-        store(w_.turned + at, fma(load(w_.partners + at), s, load(w_.queries + at) * c));
+      for (std::size_t r = 0; r < rows_; ++r) {
+        const std::size_t at = r * width_ + i;
+        store(w_.turned + r * operand_ + i, fma(load(w_.partners + at), s, load(w_.queries + at) * c));
+      }
     }
   }
 
@@ -173,14 +183,23 @@ class task_rows {
     const std::size_t keys = std::min(step_keys, segment.tokens - at);
     const std::int64_t start = segment.start + static_cast<std::int64_t>(at);
     choose_key_tiles(start, keys);
-    score(reinterpret_cast<const Panel*>(segment.keys + task_.kv_head * segment.key_stride) +
-              at / panel_width * kv.key_tile(),
-          kv.key_tile());
-    weigh_scores(start, keys);
-    add_values(reinterpret_cast<const Panel*>(segment.values + task_.kv_head * segment.value_stride) +
-                   at / panel_width * kv.value_tile(),
-               kv.value_tile());
+    const Panel* const k = reinterpret_cast<const Panel*>(segment.keys + task_.kv_head * segment.key_stride) +
+                           at / panel_width * kv.key_tile();
+    const Panel* const v = reinterpret_cast<const Panel*>(segment.values + task_.kv_head * segment.value_stride) +
+                           at / panel_width * kv.value_tile();
+    // Bands of rows: all of them, or as many as keep their scores in the nearest cache.
+    for (std::size_t t = 0; t < tiles_.count; t += Tiles::band_tiles) {
+      const band of{t, std::min(t + Tiles::band_tiles, tiles_.count), tiles_.begin(t)};
+      score(of, k, kv.key_tile());
+      weigh_scores(of, start, keys);
+      add_values(of, v, kv.value_tile());
+    }
   }
+
+  // Row tiles [first, last), and the row that the buffers of a band begin with.
+  struct band {
+    std::size_t first, last, row;
+  };
 
   // Register tiles compute only the tiles of sixteen keys from the first to the last that their rows see.
   void choose_key_tiles(std::int64_t start, std::size_t keys) noexcept {
@@ -189,7 +208,8 @@ class task_rows {
     for (std::size_t t = 0; t < tiles_.count; ++t) {
       tile_view& tile = w_.tiles[t];
       const key_range seen = visible_keys(tile.low, tile.high, shape_.window, start, keys);
-      tile.first = seen.empty() ? 0 : static_cast<std::size_t>(seen.first) / panel_width;
+      // In whole steps of the product of weights and values: masked scores weigh nothing.
+      tile.first = seen.empty() ? 0 : static_cast<std::size_t>(seen.first) / panel_width / Tiles::key_tiles * Tiles::key_tiles;
       tile.last = seen.empty() ? 0 : ceil_div(static_cast<std::size_t>(seen.last), panel_width);
       first_ = std::min(first_, tile.first);
       last_ = std::max(last_, tile.last);
@@ -199,28 +219,26 @@ class task_rows {
   // s = q' K^T. Key tiles are the outer loop: each is read once from memory and then from the nearest cache.
   // The operands of a tile are built in place from scalars. A copy of a struct that was written a moment ago would wait
   // for those writes (store forwarding works for equal widths only), which cost 8 % of the whole.
-  void score(const Panel* keys, std::size_t key_tile) const noexcept {
-    const std::size_t groups = tile_groups(tiles_.size(0));
+  void score(const band& of, const Panel* keys, std::size_t key_tile) const noexcept {
+    const std::size_t groups = product_.groups();
     for (std::size_t g = first_; g < last_; g += groups) {
-      for (std::size_t t = 0; t < tiles_.count; ++t) {
+      for (std::size_t t = of.first; t < of.last; ++t) {
         const std::size_t from = std::max(g, w_.tiles[t].first), to = std::min(g + groups, w_.tiles[t].last);
         if (from >= to) continue;
         const std::size_t r = tiles_.begin(t);
-        multiply_tile<row_order::strided>(
-            tiles_.size(t), to - from,
-            tile_operands<Panel, row>{w_.turned + r * width_, width_, keys + from * key_tile, panel_width * lane,
-                                      key_tile, ceil_div(shape_.head_dim, lane),
-                                      w_.scores + r * step_keys + from * panel_width, step_keys, false});
+        product_.multiply(tiles_.size(t), to - from, w_.turned + r * operand_, operand_, keys + from * key_tile,
+                          panel_width * lane, key_tile, ceil_div(shape_.head_dim, lane),
+                          w_.scores + (r - of.row) * step_keys + from * panel_width, step_keys);
       }
     }
   }
 
   // w = 2^(s - max), after the mask. All maxima come first: their chains of dependent operations then overlap.
-  void weigh_scores(std::int64_t start, std::size_t keys) const noexcept {
+  void weigh_scores(const band& of, std::int64_t start, std::size_t keys) const noexcept {
     const bool all_seen = keys % panel_width == 0 && low_ - start >= static_cast<std::int64_t>(keys) - 1 &&
                           high_ - start < shape_.window;
-    for_rows([&](std::size_t r, std::size_t from, std::size_t to) {
-      float* scores = w_.scores + r * step_keys + from * panel_width;
+    for_rows(of, [&](std::size_t r, std::size_t from, std::size_t to) {
+      float* scores = w_.scores + (r - of.row) * step_keys + from * panel_width;
       if (!all_seen) {
         const std::int64_t position = job_.positions[token(r)];
         const std::size_t skipped = from * panel_width;
@@ -230,37 +248,38 @@ class task_rows {
       }
       w_.top[r] = largest(scores, to - from, w_.max[r]);
     });
-    raise(w_.max, w_.top, w_.factor, rows_);
-    for_rows([&](std::size_t r, std::size_t from, std::size_t to) {
-      const std::size_t offset = r * step_keys + from * panel_width;
+    // Whole registers of rows: those behind the band keep their maximum.
+    const std::size_t end = tiles_.begin(of.last - 1) + tiles_.size(of.last - 1), n = end - of.row;
+    for (std::size_t r = end; r < of.row + round_up(n, panel_width); ++r) w_.top[r] = w_.max[r];
+    raise(w_.max + of.row, w_.top + of.row, w_.factor + of.row, n);
+    for_rows(of, [&](std::size_t r, std::size_t from, std::size_t to) {
+      const std::size_t offset = (r - of.row) * step_keys + from * panel_width;
       weigh(w_.scores + offset, to - from, w_.max[r], w_.factor[r], w_.weights + offset, w_.sum + r * panel_width);
     });
   }
 
   // o = o * 2^(max before - max) + w V.
-  void add_values(const Panel* values, std::size_t value_tile) const noexcept {
-    const std::size_t groups = tile_groups(tiles_.size(0)), all = width_ / panel_width;
+  void add_values(const band& of, const Panel* values, std::size_t value_tile) const noexcept {
+    const std::size_t groups = product_.groups(), all = width_ / panel_width;
     for (std::size_t g = 0; g < all; g += groups) {
-      for (std::size_t t = 0; t < tiles_.count; ++t) {
-        const std::size_t from = w_.tiles[t].first, to = w_.tiles[t].last, r = tiles_.begin(t);
+      for (std::size_t t = of.first; t < of.last; ++t) {
+        const std::size_t from = w_.tiles[t].first, to = w_.tiles[t].last, r = tiles_.begin(t) - of.row;
         if (from >= to) continue;
-        multiply_tile<row_order::strided>(
-            tiles_.size(t), std::min(groups, all - g),
-            tile_operands<Panel, row>{w_.weights + r * step_keys + from * panel_width, step_keys,
-                                      values + from * value_tile + g * panel_width * lane, width_ * lane,
-                                      panel_width * lane, (to - from) * panel_width / lane,
-                                      w_.step + r * width_ + g * panel_width, width_, false});
+        product_.multiply(tiles_.size(t), std::min(groups, all - g), w_.weights + r * step_keys + from * panel_width,
+                          step_keys, values + from * value_tile + g * panel_width * lane, width_ * lane,
+                          panel_width * lane, (to - from) * panel_width / lane,
+                          w_.step + r * width_ + g * panel_width, width_);
       }
     }
-    for_rows([&](std::size_t r, std::size_t, std::size_t) {
-      fold(w_.values + r * width_, w_.factor[r], w_.step + r * width_, width_);
+    for_rows(of, [&](std::size_t r, std::size_t, std::size_t) {
+      fold(w_.values + r * width_, w_.factor[r], w_.step + (r - of.row) * width_, width_);
     });
   }
 
   // Calls f(row, first, last) for the rows of register tiles that see tiles [first, last) of the current step.
   template <class F>
-  void for_rows(F&& f) const noexcept {
-    for (std::size_t t = 0; t < tiles_.count; ++t) {
+  void for_rows(const band& of, F&& f) const noexcept {
+    for (std::size_t t = of.first; t < of.last; ++t) {
       const std::size_t from = w_.tiles[t].first, to = w_.tiles[t].last;
       if (from >= to) continue;
       for (std::size_t r = tiles_.begin(t); r < tiles_.begin(t) + tiles_.size(t); ++r) f(r, from, to);
@@ -270,11 +289,13 @@ class task_rows {
   const attention_job& job_;
   const attention_shape& shape_;
   const attention_task& task_;
-  const attention_workspace<row>& w_;
+  const workspace& w_;
   std::size_t group_;
   std::size_t rows_;
   std::size_t width_;
+  std::size_t operand_;
   row_tiles tiles_;
+  Tiles product_;
   std::int64_t low_ = 0;   // smallest and largest position of all rows
   std::int64_t high_ = 0;
   std::size_t first_ = 0;  // key tiles [first, last) that the current step computes for some rows
@@ -304,17 +325,18 @@ inline void merge_parts(const float* partial, std::size_t parts, std::size_t str
   finish(values, sum, shape.head_dim, out);
 }
 
-template <element Panel>
-void attend_panels(executor_ref workers, std::span<const attention_job> jobs, const attention_shape& shape,
-                   std::byte* scratch) noexcept {
-  using row = row_operand_t<Panel>;
+// Rows: task_rows<Panel, Tiles>, or int8_rows<Row>.
+template <class Rows>
+void attend_tasks(executor_ref workers, std::span<const attention_job> jobs, const attention_shape& shape,
+                  std::byte* scratch) noexcept {
+  using workspace = typename Rows::workspace;
   scratch_cutter common(scratch);
   job_plan* const plans = common.take<job_plan>(jobs.size());
-  const attention_plan plan(jobs, shape, plans);
+  const attention_plan plan(jobs, shape, plans, workers.concurrency());
   float* const partials = common.take<float>(plan.partials);
   std::byte* const private_memory = scratch + common.used();
   scratch_cutter count;
-  (void)attention_workspace<row>(count, shape);
+  (void)workspace(count, shape);
   const std::size_t private_bytes = count.used();
   const std::size_t group = group_of(shape), stride = partial_floats(shape);
   // Partial results: [kv head][part][token][head of the group].
@@ -324,11 +346,11 @@ void attend_panels(executor_ref workers, std::span<const attention_job> jobs, co
 
   workers.for_each(plan.tasks, [&](std::size_t worker, std::size_t i) {
     scratch_cutter mine(private_memory + worker * private_bytes);
-    const attention_workspace<row> memory(mine, shape);
+    const workspace memory(mine, shape);
     const attention_task task = plan.task(i, jobs);
     const job_plan& of = plan.jobs[task.job];
     const attention_job& job = jobs[task.job];
-    task_rows<Panel> rows(job, shape, task, memory);
+    Rows rows(job, shape, task, memory);
     if (of.split()) {
       rows.attend(task.part * part_steps, (task.part + 1) * part_steps);
       rows.write_partial(partial_of(of, job, task.kv_head, task.part) + task.first_token * group * stride);
@@ -347,13 +369,31 @@ void attend_panels(executor_ref workers, std::span<const attention_job> jobs, co
     const attention_job& job = jobs[j];
     const std::size_t kv_head = i % shape.kv_heads;
     scratch_cutter mine(private_memory + worker * private_bytes);
-    const attention_workspace<row> memory(mine, shape);
+    const workspace memory(mine, shape);
     const std::size_t part_stride = job.tokens * group * stride;
     for (std::size_t r = 0; r < job.tokens * group; ++r) {
       float* out = job.out + r / group * job.out_stride + (kv_head * group + r % group) * shape.head_dim;
       merge_parts(partial_of(of, job, kv_head, 0) + r * stride, of.parts, part_stride, shape, memory.values, out);
     }
   });
+}
+
+// Calls f(std::type_identity<Rows>) with what computes keys and values of the shape's type.
+template <class F>
+void with_rows_of(const attention_shape& shape, F&& f) noexcept {
+  if (shape.type == dtype::f32) {
+    f(std::type_identity<task_rows<float, vector_tiles<float, float>>>{});
+#if BLOCKATTN_HAS_AMX
+  } else if (uses_tile_registers(shape.type)) {
+    f(std::type_identity<task_rows<bf16, register_tiles>>{});
+#endif
+  } else if (shape.type == dtype::i8 && shape.compute == compute_type::f32) {
+    f(std::type_identity<int8_rows<float>>{});
+  } else if (shape.type == dtype::i8) {
+    f(std::type_identity<int8_rows<std::int16_t>>{});
+  } else {
+    f(std::type_identity<task_rows<bf16, vector_tiles<bf16, row_operand_t<bf16>>>>{});
+  }
 }
 
 }  // namespace isa_detail
@@ -365,11 +405,9 @@ void attend_panels(executor_ref workers, std::span<const attention_job> jobs, co
   scratch_cutter common, each;
   (void)common.take<job_plan>(jobs.size());
   (void)common.take<float>(attention_plan(jobs, shape, nullptr).partials);
-  if (shape.type == dtype::f32) {
-    (void)attention_workspace<row_operand_t<float>>(each, shape);
-  } else {
-    (void)attention_workspace<row_operand_t<bf16>>(each, shape);
-  }
+  isa_detail::with_rows_of(shape, [&]<class Rows>(std::type_identity<Rows>) {
+    (void)typename Rows::workspace(each, shape);
+  });
   return alignment + common.used() + workers * each.used();
 }
 
@@ -384,15 +422,13 @@ inline void attend(executor_ref workers, std::span<const attention_job> jobs, co
   BLOCKATTN_EXPECTS(shape.kv_heads != 0 && shape.heads % shape.kv_heads == 0);
   BLOCKATTN_EXPECTS(shape.head_dim % 2 == 0 && shape.head_dim >= 2 && shape.head_dim <= 256);
   BLOCKATTN_EXPECTS(shape.rotary_dim % 2 == 0 && shape.rotary_dim <= shape.head_dim && shape.window >= 1);
-  BLOCKATTN_EXPECTS(shape.type == dtype::f32 || shape.type == dtype::bf16);
+  BLOCKATTN_EXPECTS(shape.type == dtype::f32 || shape.type == dtype::bf16 || shape.type == dtype::i8);
   BLOCKATTN_EXPECTS(scratch.size() >= attend_scratch(workers.concurrency(), jobs, shape));
   const auto address = reinterpret_cast<std::uintptr_t>(scratch.data());
   std::byte* const aligned = scratch.data() + (round_up(address, alignment) - address);
-  if (shape.type == dtype::f32) {
-    isa_detail::attend_panels<float>(workers, jobs, shape, aligned);
-  } else {
-    isa_detail::attend_panels<bf16>(workers, jobs, shape, aligned);
-  }
+  isa_detail::with_rows_of(shape, [&]<class Rows>(std::type_identity<Rows>) {
+    isa_detail::attend_tasks<Rows>(workers, jobs, shape, aligned);
+  });
 }
 
 }  // namespace BLOCKATTN_ISA

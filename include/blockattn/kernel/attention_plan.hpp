@@ -8,11 +8,12 @@
 #pragma once
 
 #include <algorithm>
+#include <limits>
 #include <span>
 
 #include "../simd/dot.hpp"
 #include "kernel_set.hpp"
-#include "tile.hpp"
+#include "product_tiles.hpp"
 
 namespace blockattn::inline v0 {
 inline namespace BLOCKATTN_ISA {
@@ -36,9 +37,15 @@ inline constexpr std::size_t few_tokens = 4;
 [[nodiscard]] constexpr std::size_t partial_floats(const attention_shape& shape) noexcept {
   return row_floats(shape) + panel_width;
 }
-/// Tokens of the largest task: rows, scores and sums of a task stay in a level-2 cache.
-[[nodiscard]] constexpr std::size_t task_tokens(const attention_shape& shape) noexcept {
-  const std::size_t rows = shape.head_dim <= 128 ? 144 : 72;
+/// Elements of a row of rounded queries: whole runs of a tile product; those behind the head size are zero.
+[[nodiscard]] constexpr std::size_t operand_elements(const attention_shape& shape) noexcept {
+  return round_up(shape.head_dim, 2 * panel_width);
+}
+/// Tokens of the largest task: rows, scores and sums of a task stay in a level-2 cache. On tile registers, products are
+/// so fast that reading keys once more costs more than a larger task.
+[[nodiscard]] inline std::size_t task_tokens(const attention_shape& shape) noexcept {
+  const std::size_t most = uses_tile_registers(shape.type) ? 288 : 144;
+  const std::size_t rows = shape.head_dim <= 128 ? most : most / 2;
   return std::max<std::size_t>(rows / group_of(shape), 1);
 }
 
@@ -67,12 +74,15 @@ struct attention_task {
   std::size_t part = 0;
 };
 
-/// The cut of a job. It depends on the job and the shape alone: never on workers or on other jobs.
-[[nodiscard]] inline job_plan plan_job(const attention_job& job, const attention_shape& shape) noexcept {
+/// The cut of a job. Its parts depend on the job alone; its tiles, which change no bit, are at least `least_tiles` where
+/// that leaves each of them 32 rows, so that many workers find something to do.
+[[nodiscard]] inline job_plan plan_job(const attention_job& job, const attention_shape& shape,
+                                       std::size_t least_tiles = 1) noexcept {
   job_plan plan;
   if (job.tokens == 0) return plan;
   // Tiles of equal height, in whole register tiles where the group allows it.
-  plan.tiles = ceil_div(job.tokens, task_tokens(shape));
+  plan.tiles = std::max(ceil_div(job.tokens, task_tokens(shape)),
+                        std::min(least_tiles, ceil_div(job.tokens * group_of(shape), 2 * panel_width)));
   plan.tile_tokens = ceil_div(job.tokens, plan.tiles);
   const std::size_t group = group_of(shape);
   if (plan.tiles > 1 && group <= tile_rows && tile_rows % group == 0)
@@ -94,10 +104,12 @@ struct attention_plan {
   std::size_t partials = 0;  // floats
 
   /// Plans all jobs; `memory` holds one plan for each, or is null when only the totals matter.
-  attention_plan(std::span<const attention_job> list, const attention_shape& shape, job_plan* memory) noexcept {
+  attention_plan(std::span<const attention_job> list, const attention_shape& shape, job_plan* memory,
+                 std::size_t workers = 1) noexcept {
     if (memory != nullptr) jobs = {memory, list.size()};
+    const std::size_t least_tiles = ceil_div(2 * workers, std::max<std::size_t>(list.size() * shape.kv_heads, 1));
     for (std::size_t j = 0; j < list.size(); ++j) {
-      job_plan plan = plan_job(list[j], shape);
+      job_plan plan = plan_job(list[j], shape, least_tiles);
       plan.first_task = tasks;
       plan.first_partial = partials;
       tasks += plan.tiles * plan.parts * shape.kv_heads;
@@ -149,17 +161,18 @@ struct tile_view {
   std::size_t last = 0;
 };
 
-/// The memory of one worker: a task's queries, its scores of one step and its sums.
-template <class Row>
+/// The memory of one worker: a task's queries, its scores of one step and its sums. `BandRows`: rows whose scores exist at
+/// a time, if not all.
+template <class Row, std::size_t BandRows = std::numeric_limits<std::size_t>::max()>
 struct attention_workspace {
   float* queries = nullptr;   // [rows][row_floats], scaled
   float* partners = nullptr;  // the same with the two dims of every rotary pair exchanged
-  Row* turned = nullptr;      // [rows][row_floats], turned to the current segment
+  Row* turned = nullptr;      // [rows + 1][operand_elements], turned to the current segment
   float* cosines = nullptr;   // [row_floats], of each dim
   float* sines = nullptr;
-  float* scores = nullptr;    // [rows][step_keys]
-  Row* weights = nullptr;     // [rows][step_keys]
-  float* step = nullptr;      // [rows][row_floats], weighted values of one step
+  float* scores = nullptr;    // [band rows][step_keys]
+  Row* weights = nullptr;     // [band rows][step_keys]
+  float* step = nullptr;      // [band rows][row_floats], weighted values of one step
   float* values = nullptr;    // [rows][row_floats], of all steps so far
   float* max = nullptr;       // [rows to 16], largest score so far
   float* top = nullptr;       // [rows to 16], the same with the current step
@@ -169,24 +182,25 @@ struct attention_workspace {
 
   attention_workspace(scratch_cutter& cut, const attention_shape& shape) noexcept {
     const std::size_t rows = task_tokens(shape) * group_of(shape), width = row_floats(shape);
+    const std::size_t band = std::min(rows + 1, BandRows);
     queries = cut.take<float>(rows * width);
     partners = cut.take<float>(rows * width);
-    turned = cut.take<Row>(rows * width);
+    turned = cut.take<Row>((rows + 1) * operand_elements(shape));
     cosines = cut.take<float>(width);
     sines = cut.take<float>(width);
-    scores = cut.take<float>(rows * step_keys);
+    scores = cut.take<float>(band * step_keys);
     // Weights of the scores' own type replace them: half the traffic in the nearest cache.
     if constexpr (std::is_same_v<Row, float>) {
       weights = scores;
     } else {
-      weights = cut.take<Row>(rows * step_keys);
+      weights = cut.take<Row>(band * step_keys);
     }
-    step = cut.take<float>(rows * width);
+    step = cut.take<float>(band * width);
     values = cut.take<float>(rows * width);
-    max = cut.take<float>(round_up(rows, panel_width));
-    top = cut.take<float>(round_up(rows, panel_width));
+    max = cut.take<float>(round_up(rows, panel_width) + panel_width);
+    top = cut.take<float>(round_up(rows, panel_width) + panel_width);
     sum = cut.take<float>(rows * panel_width);
-    factor = cut.take<float>(round_up(rows, panel_width));
+    factor = cut.take<float>(round_up(rows, panel_width) + panel_width);
     tiles = cut.take<tile_view>(rows);
   }
 };

@@ -14,6 +14,7 @@
 #include <span>
 
 #include "expanded_gemm.hpp"
+#include "gemm_amx.hpp"
 #include "kernel_set.hpp"
 #include "tile.hpp"
 
@@ -203,6 +204,9 @@ void project_as(executor_ref workers, const packed_matrix& w, const float* x, st
     return isa_detail::expanded_plan<isa_detail::code_product>(w, rows).scratch_bytes(w);
   if (w.type != dtype::bf16) return isa_detail::expanded_plan<isa_detail::float_product>(w, rows).scratch_bytes(w);
   if (compute == compute_type::f32) return isa_detail::projection_plan<bf16, float>(w, rows).scratch_bytes();
+#if BLOCKATTN_HAS_AMX
+  if (amx_granted()) return isa_detail::amx_plan(w, rows).scratch_bytes();
+#endif
   return isa_detail::projection_plan<bf16, row_operand_t<bf16>>(w, rows).scratch_bytes();
 }
 
@@ -229,6 +233,10 @@ inline void project(executor_ref workers, const packed_matrix& w, compute_type c
     isa_detail::project_expanded<isa_detail::float_product>(workers, w, x, x_stride, rows, y, y_stride, scratch);
   } else if (compute == compute_type::f32) {
     isa_detail::project_as<bf16, float>(workers, w, x, x_stride, rows, y, y_stride, scratch);
+#if BLOCKATTN_HAS_AMX
+  } else if (amx_granted()) {
+    isa_detail::project_amx(workers, w, x, x_stride, rows, y, y_stride, scratch);
+#endif
   } else {
     isa_detail::project_as<bf16, row_operand_t<bf16>>(workers, w, x, x_stride, rows, y, y_stride, scratch);
   }

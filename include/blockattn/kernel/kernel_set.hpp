@@ -56,6 +56,9 @@ struct kv_segment {
   std::size_t tokens = 0;
   std::int64_t start = 0;             // global position of its first token: decides what is visible
   const float* turn = nullptr;        // cos[pairs], sin[pairs] of R(-start), applied to queries; null: keys are in place
+  const float* key_scales = nullptr;  // int8: of head 0, one for each token
+  const float* value_scales = nullptr;
+  std::size_t scale_stride = 0;       // floats from the scales of one head to those of the next
 };
 
 /// One query sequence against its segments, in one layer: the question of one request, or one passage being encoded.
@@ -78,11 +81,12 @@ struct attention_shape {
   std::uint32_t heads = 0;
   std::uint32_t kv_heads = 0;
   std::uint32_t head_dim = 0;    // even, 2 to 256
-  dtype type = dtype::bf16;      // of keys and values: f32 or bf16
+  dtype type = dtype::bf16;      // of keys and values: f32, bf16 or i8
   float scale = 1.0f;            // of scores, usually 1 / sqrt(head_dim)
   std::int64_t window = std::numeric_limits<std::int64_t>::max();
   std::uint32_t rotary_dim = 0;  // of the turn tables
   rope_layout layout = rope_layout::half_split;
+  compute_type compute = compute_type::automatic;  // how int8 is multiplied: see kernel/attention_int8.hpp
 };
 
 /// A set of kernels. All are noexcept and allocate nothing; scratch sizes are asked for beforehand and depend on
@@ -111,6 +115,7 @@ concept kernel_set =
       { K::rms_norm(x, n, x, 0.0f, y) } noexcept;
       { K::add(y, x, n) } noexcept;
       { K::swiglu(x, x, n, y) } noexcept;
+      { K::geglu(x, x, n, y) } noexcept;
     };
 
 }  // namespace blockattn::inline v0

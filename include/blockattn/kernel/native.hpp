@@ -16,7 +16,7 @@ inline namespace BLOCKATTN_ISA {
 /// that name: examples/own_kernels.cpp. What each does stands at the function of the same name: pack.hpp
 /// (`pack_weights`, `gather_row`, `store_kv`), gemm.hpp, attention.hpp, rope.hpp, norm.hpp, activation.hpp.
 struct native_kernels {
-  [[nodiscard]] static constexpr const char* isa() noexcept { return isa_name(); }
+  [[nodiscard]] static const char* isa() noexcept { return isa_name(); }
 
   [[nodiscard]] static dtype panel_type(dtype stored) noexcept;
   static void pack(executor_ref workers, const packed_matrix& to, std::byte* out, std::size_t first_row, dtype type,
@@ -38,6 +38,7 @@ struct native_kernels {
                        std::size_t room, std::size_t first, std::size_t n) noexcept;
   static void zero_kv_padding(const kv_shape& shape, std::byte* layer, std::size_t room, std::size_t tokens) noexcept;
   /// Turns the keys of one head of a block by one table (cos[pairs], sin[pairs]).
+  /// f32 or bf16: int8 keys would be rounded again.
   static void turn_keys(const kv_shape& shape, const std::byte* keys, std::size_t tokens, const float* table,
                         std::size_t pairs, rope_layout layout, std::byte* out) noexcept;
 
@@ -46,6 +47,7 @@ struct native_kernels {
   static void rms_norm(const float* x, std::size_t n, const float* weight, float epsilon, float* y) noexcept;
   static void add(float* x, const float* y, std::size_t n) noexcept;
   static void swiglu(const float* gate, const float* up, std::size_t n, float* y) noexcept;
+  static void geglu(const float* gate, const float* up, std::size_t n, float* y) noexcept;
 };
 
 static_assert(kernel_set<native_kernels>);

@@ -60,6 +60,7 @@ BLOCKATTN_KERNEL void native_kernels::zero_kv_padding(const kv_shape& shape, std
 BLOCKATTN_KERNEL void native_kernels::turn_keys(const kv_shape& shape, const std::byte* keys, std::size_t tokens,
                                                 const float* table, std::size_t pairs, rope_layout layout,
                                                 std::byte* out) noexcept {
+  BLOCKATTN_EXPECTS(shape.type != dtype::i8);
   if (shape.type == dtype::f32) {
     turn_key_panel(reinterpret_cast<const float*>(keys), tokens, shape.head_dim, table, pairs, layout,
                    reinterpret_cast<float*>(out));
@@ -82,6 +83,9 @@ BLOCKATTN_KERNEL void native_kernels::add(float* x, const float* y, std::size_t 
 }
 BLOCKATTN_KERNEL void native_kernels::swiglu(const float* gate, const float* up, std::size_t n, float* y) noexcept {
   blockattn::swiglu(gate, up, n, y);
+}
+BLOCKATTN_KERNEL void native_kernels::geglu(const float* gate, const float* up, std::size_t n, float* y) noexcept {
+  blockattn::geglu(gate, up, n, y);
 }
 
 }  // namespace BLOCKATTN_ISA

@@ -11,6 +11,7 @@
 #include "../simd/batch.hpp"
 #include "kernel_set.hpp"
 #include "pack_codes.hpp"
+#include "pack_int8.hpp"
 
 namespace blockattn::inline v0 {
 inline namespace BLOCKATTN_ISA {
@@ -188,12 +189,14 @@ void zero_kv_padding_as(const kv_shape& shape, std::byte* layer, std::size_t roo
 /// (n, kv_heads * head_dim) floats, `stride` floats apart; `layer` is the start of a layer whose room is `room` tokens
 /// (`shape.layer_bytes(room)` bytes). Each element is rounded once. Padding dims of these slots become zero; padding
 /// slots do not: see `zero_kv_padding`. Calls for disjoint slots may run at the same time only if the slots are in
-/// different lanes (bf16 values keep two tokens in one lane), so split at even slots.
+/// different lanes (a lane of values keeps two tokens as bf16, four as int8), so split at multiples of four.
 inline void store_kv(const kv_shape& shape, const float* k, const float* v, std::size_t stride, std::byte* layer,
                      std::size_t room, std::size_t first, std::size_t n) noexcept {
   BLOCKATTN_EXPECTS(first + n <= kv_shape::tiles(room) * panel_width);
   if (shape.type == dtype::f32) {
     isa_detail::store_kv_as<float>(shape, k, v, stride, layer, room, first, n);
+  } else if (shape.type == dtype::i8) {
+    store_kv_int8(shape, k, v, stride, layer, room, first, n);
   } else {
     BLOCKATTN_EXPECTS(shape.type == dtype::bf16);
     isa_detail::store_kv_as<bf16>(shape, k, v, stride, layer, room, first, n);
@@ -206,6 +209,8 @@ inline void zero_kv_padding(const kv_shape& shape, std::byte* layer, std::size_t
   BLOCKATTN_EXPECTS(tokens <= kv_shape::tiles(room) * panel_width);
   if (shape.type == dtype::f32) {
     isa_detail::zero_kv_padding_as<float>(shape, layer, room, tokens);
+  } else if (shape.type == dtype::i8) {
+    zero_kv_padding_int8(shape, layer, room, tokens);
   } else {
     isa_detail::zero_kv_padding_as<bf16>(shape, layer, room, tokens);
   }

@@ -2,9 +2,10 @@
 /// Rotary position embedding (paper, equations 1 to 3): turn rows to their positions, turn a stored block by one
 /// offset, and back.
 ///
-/// A *turn table* of a position p is `cos[pairs], sin[pairs]` (rope_frequencies::cos_sin). The inverse of a turn is the
-/// turn by -p. The magnitude of YaRN belongs to the first rotation of a query or key only (`scaled_table`), never to a
-/// move: R(d) R(t) k = R(t + d) k holds for the plain rotation.
+/// A *turn table* of a position p is `cos[pairs], sin[pairs]` (rope_frequencies::cos_sin), and the same for the layers
+/// with a window where their frequencies differ. The inverse of a turn is the turn by -p. The magnitude of YaRN belongs
+/// to the first rotation of a query or key only (`scaled_table`), never to a move: R(d) R(t) k = R(t + d) k holds for the
+/// plain rotation.
 #pragma once
 
 #include <span>

@@ -49,31 +49,45 @@ struct rope_config {
 };
 
 /// The angle per position of each pair, in radians, rotary_dim/2 values; and the factor that YaRN puts on q and k,
-/// once each, never on a move.
+/// once each, never on a move. Models whose layers with a window have a base of their own (Gemma 3) bring the angles of
+/// both kinds of layers.
 struct rope_frequencies {
   std::vector<double> per_position;
+  std::vector<double> local_per_position = {};  // of the layers with a window; empty: the same
   double magnitude = 1.0;
+  double local_magnitude = 1.0;
   rope_layout layout = rope_layout::half_split;
   rope_angles angles = rope_angles::exact;
 
   [[nodiscard]] std::size_t pairs() const noexcept { return per_position.size(); }
 
-  /// cos and sin of all pairs at a position: `out` holds [pairs] cosines, then [pairs] sines. Any sign of position.
-  /// Computed in double unless `hf_f32` (PAPER: float angles are off by 1e-3 rad at 32k).
+  /// Floats of a turn table: [pairs] cosines and [pairs] sines, and as many again for local layers that differ.
+  [[nodiscard]] std::size_t table_floats() const noexcept { return 2 * (pairs() + local_per_position.size()); }
+  /// Where the table of a kind of layers begins in it.
+  [[nodiscard]] std::size_t table_offset(bool local) const noexcept {
+    return local && !local_per_position.empty() ? 2 * pairs() : 0;
+  }
+
+  /// The turn table of a position, of any sign: `out` holds table_floats(). Computed in double unless `hf_f32` (PAPER:
+  /// float angles are off by 1e-3 rad at 32k).
   void cos_sin(std::int64_t position, float* out) const noexcept {
-    const std::size_t n = pairs();
-    if (angles == rope_angles::hf_f32) {
-      for (std::size_t m = 0; m < n; ++m) {
-        const float angle = static_cast<float>(position) * static_cast<float>(per_position[m]);
+    cos_sin(per_position, position, out);
+    if (!local_per_position.empty()) cos_sin(local_per_position, position, out + 2 * pairs());
+  }
+
+ private:
+  void cos_sin(const std::vector<double>& frequencies, std::int64_t position, float* out) const noexcept {
+    const std::size_t n = frequencies.size();
+    for (std::size_t m = 0; m < n; ++m) {
+      if (angles == rope_angles::hf_f32) {
+        const float angle = static_cast<float>(position) * static_cast<float>(frequencies[m]);
         out[m] = std::cos(angle);
         out[n + m] = std::sin(angle);
+      } else {
+        const double angle = static_cast<double>(position) * frequencies[m];
+        out[m] = static_cast<float>(std::cos(angle));
+        out[n + m] = static_cast<float>(std::sin(angle));
       }
-      return;
-    }
-    for (std::size_t m = 0; m < n; ++m) {
-      const double angle = static_cast<double>(position) * per_position[m];
-      out[m] = static_cast<float>(std::cos(angle));
-      out[n + m] = static_cast<float>(std::sin(angle));
     }
   }
 };
@@ -158,15 +172,17 @@ inline double yarn_pair(double rotations, double dim, double theta, double origi
 }
 
 /// Floats of one turn table.
-[[nodiscard]] inline std::size_t table_floats(const rope_frequencies& rope) noexcept { return 2 * rope.pairs(); }
+[[nodiscard]] inline std::size_t table_floats(const rope_frequencies& rope) noexcept { return rope.table_floats(); }
 
 /// The table of a position, with the magnitude on both halves: what rotates a fresh query or key.
 inline void scaled_table(const rope_frequencies& rope, std::int64_t position, float* out) noexcept {
   rope.cos_sin(position, out);
-  if (rope.magnitude != 1.0) {
-    const auto m = static_cast<float>(rope.magnitude);
-    for (std::size_t i = 0; i < table_floats(rope); ++i) out[i] *= m;
-  }
+  const auto scale = [](float* from, float* to, double magnitude) {
+    if (magnitude != 1.0)
+      for (const auto m = static_cast<float>(magnitude); from != to; ++from) *from *= m;
+  };
+  scale(out, out + 2 * rope.pairs(), rope.magnitude);
+  scale(out + 2 * rope.pairs(), out + table_floats(rope), rope.local_magnitude);
 }
 
 }  // namespace blockattn::inline v0

@@ -70,6 +70,7 @@ inline void raise(float* highest, const float* now, float* factor, std::size_t r
 /// values, and adds them to the row's `sum` (16 partial sums) after multiplying that by `factor`. `weights` may be
 /// `scores`.
 ///
+/// Weights of bf16 are written in pairs of tiles; the second of an odd last one is zero.
 /// The sum is taken over the rounded weights, so that the weights of a row add up to one whatever their type. A tile
 /// that is wholly masked adds zeros: how many of them a step carries changes no bit.
 template <class Row>
@@ -77,6 +78,22 @@ inline void weigh(const float* scores, std::size_t tiles, float highest, float f
                   float* sum) noexcept {
   const f32x16 shift = broadcast(highest);
   f32x16 total = zero16();
+#if defined(__AVX512BF16__) && defined(__AVX512F__)
+  if constexpr (std::is_same_v<Row, bf16>) {
+    // Two tiles at a time: half the instructions to round them, and the sum of pairs is one.
+    const auto ones = (__m512bh)_mm512_set1_epi32(0x3f803f80);
+    for (std::size_t t = 0; t < tiles; t += 2) {
+      const float* from = scores + t * panel_width;
+      const f32x16 first = exp2_nonpositive(load(from) - shift);
+      const f32x16 second = t + 1 < tiles ? exp2_nonpositive(load(from + panel_width) - shift) : zero16();
+      const __m512bh both = _mm512_cvtne2ps_pbh(second.r[0], first.r[0]);
+      std::memcpy(static_cast<void*>(weights + t * panel_width), &both, sizeof(both));
+      total.r[0] = _mm512_dpbf16_ps(total.r[0], both, ones);
+    }
+    store(sum, fma(load(sum), broadcast(factor), total));
+    return;
+  }
+#endif
   for (std::size_t t = 0; t < tiles; ++t) {
     const f32x16 weight = exp2_nonpositive(load(scores + t * panel_width) - shift);
     store(weights + t * panel_width, weight);
@@ -85,6 +102,9 @@ inline void weigh(const float* scores, std::size_t tiles, float highest, float f
     } else {
       total = total + load(weights + t * panel_width);
     }
+  }
+  if constexpr (!std::is_same_v<Row, float>) {
+    if (tiles % 2 != 0) store(weights + tiles * panel_width, zero16());
   }
   store(sum, fma(load(sum), broadcast(factor), total));
 }

@@ -43,6 +43,7 @@ class llama {
   [[nodiscard]] static result<llama> bind(const Source& source, const bind_options& options = {},
                                           const Allocator& allocator = Allocator());
 
+  /// That of the source, but for the order of rotary pairs, which is half-split in every bound model.
   [[nodiscard]] const model_config& config() const noexcept { return config_; }
   [[nodiscard]] const std::shared_ptr<const rope_frequencies>& rope() const noexcept { return rope_; }
   /// Identifies the weights and the configuration in block keys.
@@ -56,6 +57,10 @@ class llama {
   }
   /// The shape of keys and values of this model, stored as `type`.
   [[nodiscard]] kv_shape kv(dtype type) const noexcept { return {config_.layers, config_.kv_heads, config_.head_dim, type}; }
+
+  /// How large each key dim of a layer is for an ordinary input, (kv_heads * head_dim) floats: the root mean square
+  /// over inputs whose normed elements are independent and of size one. For `key_factors_of`.
+  void expected_keys(std::size_t l, float* out) const;
 
   /// Runs a pass. Takes scratch from `scratch`, which the caller resets between passes; allocates nothing else.
   /// Same bits for any executor, and for a sequence alone or among others.
@@ -79,6 +84,9 @@ class llama {
     const float* ffn_norm = nullptr;        // (dim)
     stacked_matrix gate_up;                 // (2*ffn, dim)
     stacked_matrix down;                    // (dim, ffn)
+    // Over what attention and the feed-forward layer add, (dim), or null.
+    const float* attention_post_norm = nullptr;
+    const float* ffn_post_norm = nullptr;
   };
   template <class Source>
   class binder;
@@ -103,6 +111,13 @@ class llama {
 // The forward pass.
 
 namespace detail {
+// Divides the keys of a row by their factors and multiplies the queries that meet them (model/key_factors.hpp).
+inline void fold_factors(float* row, const float* factors, const model_config& c) noexcept {
+  const std::size_t d = c.head_dim, group = c.heads / c.kv_heads;
+  for (std::size_t h = 0; h < c.heads; ++h, row += d)
+    for (std::size_t i = 0; i < d; ++i) row[i] *= factors[h / group * d + i];
+  for (std::size_t i = 0; i < c.kv_heads * d; ++i) row[i] /= factors[i];
+}
 // Small row-wise work in tasks of sixteen rows: one decoded token stays on the calling thread.
 template <class F>
 void for_rows(executor_ref workers, std::size_t rows, F&& f) {
@@ -131,6 +146,24 @@ void store_rows(executor_ref workers, const forward_pass& pass, const kv_shape& 
 }  // namespace detail
 
 template <kernel_set Kernels, class Allocator>
+void llama<Kernels, Allocator>::expected_keys(std::size_t l, float* out) const {
+  BLOCKATTN_EXPECTS(l < layers_.size());
+  const layer& w = layers_[l];
+  const std::size_t first = std::size_t{config_.heads} * config_.head_dim;
+  std::vector<float> row(config_.dim);
+  for (std::size_t i = 0; i < std::size_t{config_.kv_heads} * config_.head_dim; ++i) {
+    if (w.key_norm != nullptr) {
+      out[i] = std::abs(w.key_norm[i % config_.head_dim]);
+      continue;
+    }
+    Kernels::gather(w.qkv, first + i, row.data());
+    double sum = w.qkv_bias != nullptr ? std::pow(double{w.qkv_bias[first + i]}, 2) : 0.0;
+    for (std::size_t k = 0; k < row.size(); ++k) sum += std::pow(double{row[k]} * w.attention_norm[k], 2);
+    out[i] = static_cast<float>(std::sqrt(sum));
+  }
+}
+
+template <kernel_set Kernels, class Allocator>
 template <class ScratchAllocator>
 void llama<Kernels, Allocator>::forward(const forward_pass& pass, const kv_shape& kv, executor_ref workers,
                                         arena<ScratchAllocator>& scratch) const {
@@ -139,7 +172,7 @@ void llama<Kernels, Allocator>::forward(const forward_pass& pass, const kv_shape
   const std::size_t query_width = std::size_t{c.heads} * c.head_dim;
   const std::size_t key_width = std::size_t{c.kv_heads} * c.head_dim;
   const std::size_t qkv_width = query_width + 2 * key_width;
-  const std::size_t pairs = rope_->pairs();
+  const std::size_t pairs = rope_->pairs(), table_floats = rope_->table_floats();
 
   const auto x = scratch.template take<float>(rows * c.dim);              // the residual stream
   const auto normed = scratch.template take<float>(rows * c.dim);
@@ -147,11 +180,13 @@ void llama<Kernels, Allocator>::forward(const forward_pass& pass, const kv_shape
   const auto attended = scratch.template take<float>(rows * query_width);
   const auto delta = scratch.template take<float>(rows * c.dim);          // what a sublayer adds
   const auto gate_up = scratch.template take<float>(rows * 2 * c.ffn);
-  const auto tables = scratch.template take<float>(rows * 2 * pairs);     // cos and sin of each row's position
+  const auto tables = scratch.template take<float>(rows * table_floats);  // cos and sin of each row's position
 
   detail::for_rows(workers, rows, [&](std::size_t r) {
     Kernels::gather(embedding_.part[0], static_cast<std::size_t>(pass.ids[r]), &x[r * c.dim]);
-    scaled_table(*rope_, pass.positions[r], &tables[r * 2 * pairs]);
+    if (c.embedding_scale != 1)
+      for (std::size_t d = 0; d < c.dim; ++d) x[r * c.dim + d] *= c.embedding_scale;
+    scaled_table(*rope_, pass.positions[r], &tables[r * table_floats]);
   });
 
   // Jobs and segments keep their shape over the layers; only pointers move from one to the next.
@@ -159,14 +194,15 @@ void llama<Kernels, Allocator>::forward(const forward_pass& pass, const kv_shape
   for (const pass_sequence& s : pass.sequences) sources += s.sources.size();
   const auto segments = scratch.template take<kv_segment>(sources);
   const auto jobs = scratch.template take<attention_job>(pass.sequences.size());
-  attention_shape shape{c.heads, c.kv_heads, c.head_dim, kv.type, 1.0f / std::sqrt(static_cast<float>(c.head_dim)),
-                        c.window(0), c.rope.rotary_dim, c.rope.layout};
+  attention_shape shape{c.heads, c.kv_heads, c.head_dim, kv.type, c.score_scale(), c.window(0), c.rope.rotary_dim,
+                        c.rope.layout, compute_};
   const auto aim_at_layer = [&](std::size_t l) {
     std::size_t next = 0;
+    const std::size_t turn = rope_->table_offset(c.is_local(l));
     for (std::size_t s = 0; s < pass.sequences.size(); ++s) {
       const pass_sequence& sequence = pass.sequences[s];
       const std::size_t first = next;
-      for (const kv_source& from : sequence.sources) segments[next++] = detail::segment_of(from, kv, l);
+      for (const kv_source& from : sequence.sources) segments[next++] = detail::segment_of(from, kv, l, turn);
       jobs[s] = {&qkv[sequence.first_row * qkv_width], qkv_width, &pass.positions[sequence.first_row], sequence.rows,
                  {&segments[first], next - first}, &attended[sequence.first_row * query_width], query_width};
     }
@@ -190,6 +226,13 @@ void llama<Kernels, Allocator>::forward(const forward_pass& pass, const kv_shape
       Kernels::project(workers, w.part[p], compute_, in, in_stride, n, out, out_stride, work);
   };
 
+  // What a sublayer made joins the residual stream, normed before where the model has post norms.
+  const auto join = [&](std::size_t r, const float* post_norm) {
+    float* const made = &delta[r * c.dim];
+    if (post_norm != nullptr) Kernels::rms_norm(made, c.dim, post_norm, c.norm_epsilon, made);
+    Kernels::add(&x[r * c.dim], made, c.dim);
+  };
+
   std::size_t live = rows;  // rows that later layers still need
   for (std::size_t l = 0; l < layers_.size(); ++l) {
     const layer& w = layers_[l];
@@ -199,6 +242,7 @@ void llama<Kernels, Allocator>::forward(const forward_pass& pass, const kv_shape
       Kernels::rms_norm(&x[r * c.dim], c.dim, w.attention_norm, c.norm_epsilon, &normed[r * c.dim]);
     });
     project(w.qkv, normed.data(), c.dim, rows, qkv.data(), qkv_width);
+    const float* const turns = tables.data() + rope_->table_offset(c.is_local(l));
     detail::for_rows(workers, rows, [&](std::size_t r) {
       float* row = &qkv[r * qkv_width];  // (heads + 2 * kv_heads, head_dim)
       if (w.qkv_bias != nullptr) Kernels::add(row, w.qkv_bias, qkv_width);
@@ -207,7 +251,8 @@ void llama<Kernels, Allocator>::forward(const forward_pass& pass, const kv_shape
           Kernels::rms_norm(row + h * c.head_dim, c.head_dim, h < c.heads ? w.query_norm : w.key_norm, c.norm_epsilon,
                             row + h * c.head_dim);
       }
-      Kernels::turn_row(row, c.heads + c.kv_heads, c.head_dim, &tables[r * 2 * pairs], pairs, c.rope.layout);
+      Kernels::turn_row(row, c.heads + c.kv_heads, c.head_dim, turns + r * table_floats, pairs, c.rope.layout);
+      if (pass.key_factors != nullptr) detail::fold_factors(row, pass.key_factors + l * key_width, c);
     });
     detail::store_rows<Kernels>(workers, pass, kv, l, qkv.data() + query_width, qkv_width, key_width);
 
@@ -231,16 +276,17 @@ void llama<Kernels, Allocator>::forward(const forward_pass& pass, const kv_shape
 
     // The gated feed-forward layer.
     detail::for_rows(workers, live, [&](std::size_t r) {
-      Kernels::add(&x[r * c.dim], &delta[r * c.dim], c.dim);
+      join(r, w.attention_post_norm);
       Kernels::rms_norm(&x[r * c.dim], c.dim, w.ffn_norm, c.norm_epsilon, &normed[r * c.dim]);
     });
     project(w.gate_up, normed.data(), c.dim, live, gate_up.data(), 2 * std::size_t{c.ffn});
     detail::for_rows(workers, live, [&](std::size_t r) {
       float* row = &gate_up[r * 2 * c.ffn];
-      Kernels::swiglu(row, row + c.ffn, c.ffn, row);
+      c.gate == gate_function::silu ? Kernels::swiglu(row, row + c.ffn, c.ffn, row)
+                                    : Kernels::geglu(row, row + c.ffn, c.ffn, row);
     });
     project(w.down, gate_up.data(), 2 * std::size_t{c.ffn}, live, delta.data(), c.dim);
-    detail::for_rows(workers, live, [&](std::size_t r) { Kernels::add(&x[r * c.dim], &delta[r * c.dim], c.dim); });
+    detail::for_rows(workers, live, [&](std::size_t r) { join(r, w.ffn_post_norm); });
   }
 
   detail::for_rows(workers, live, [&](std::size_t r) {

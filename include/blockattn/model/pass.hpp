@@ -45,11 +45,15 @@ struct forward_pass {
   std::span<const std::int64_t> positions;    // (rows) where queries and keys are rotated to
   std::span<const pass_sequence> sequences;   // cover the rows in order
   std::span<const pass_logits> logits;        // rows ascending
+  const float* key_factors = nullptr;         // (layers, kv_heads, head_dim): keys are divided by them, queries
+                                              // multiplied; null: all are 1
 };
 
 namespace detail {
 /// The keys and values of one layer of a source, as the attention kernel takes them.
-[[nodiscard]] inline kv_segment segment_of(const kv_source& from, const kv_shape& kv, std::size_t layer) noexcept {
+/// `turn_offset`: where the turn table of this kind of layers begins.
+[[nodiscard]] inline kv_segment segment_of(const kv_source& from, const kv_shape& kv, std::size_t layer,
+                                           std::size_t turn_offset) noexcept {
   const std::size_t bytes = kv.element_bytes();
   const std::size_t tile = from.slot / panel_width;
   const std::byte* base = from.payload + layer * kv.layer_bytes(from.room);
@@ -64,7 +68,15 @@ namespace detail {
   to.value_stride = kv.value_panel(from.room) * bytes;
   to.tokens = from.tokens;
   to.start = from.start;
-  to.turn = from.turn;
+  to.turn = from.turn == nullptr ? nullptr : from.turn + turn_offset;
+  if (kv.type == dtype::i8) {
+    const auto scales_at = [&](std::size_t offset) {
+      return reinterpret_cast<const float*>(base + offset) + tile * panel_width;
+    };
+    to.key_scales = scales_at(kv.key_scale_offset(0, from.room));
+    to.value_scales = scales_at(kv.value_scale_offset(0, from.room));
+    to.scale_stride = kv.scales(from.room);
+  }
   return to;
 }
 }  // namespace detail

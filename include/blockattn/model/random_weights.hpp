@@ -81,6 +81,8 @@ class random_weights {
     };
     const entry all[] = {{"input_layernorm.weight", {1, c.dim}},
                          {"post_attention_layernorm.weight", {1, c.dim}},
+                         {"pre_feedforward_layernorm.weight", {1, c.dim}},
+                         {"post_feedforward_layernorm.weight", {1, c.dim}},
                          {"self_attn.q_proj.weight", {queries, c.dim}},
                          {"self_attn.k_proj.weight", {keys, c.dim}},
                          {"self_attn.v_proj.weight", {keys, c.dim}},

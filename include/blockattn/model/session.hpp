@@ -17,14 +17,18 @@
 #include "../cache/encoder.hpp"
 #include "../cache/key.hpp"
 #include "generate.hpp"
+#include "key_factors.hpp"
 #include "llama.hpp"
 
 namespace blockattn::inline v0 {
 
 struct session_options {
-  dtype kv = dtype::bf16;          // how keys and values are stored: f32 or bf16
+  dtype kv = dtype::bf16;          // how keys and values are stored: f32, bf16 or i8
   std::size_t batch_tokens = 512;  // rows of one pass at most: bounds scratch; a multiple of 16
   std::string salt = {};           // separates who may share blocks
+  // i8 only: `key_factors_of(model)` or `calibrate`; without, keys are rounded as they are. Blocks of other factors are
+  // other blocks.
+  std::shared_ptr<const key_factors> factors = {};
 };
 
 template <class Model = llama<>, executor Executor = inline_executor, class Allocator = std::allocator<std::byte>>
@@ -36,14 +40,22 @@ class session {
   explicit session(const Model& model, Executor workers = {}, session_options options = {},
                    const Allocator& allocator = Allocator())
       : model_(&model), workers_(std::move(workers)), options_(std::move(options)), scratch_(allocator) {
-    BLOCKATTN_EXPECTS(options_.kv == dtype::f32 || options_.kv == dtype::bf16);
+    BLOCKATTN_EXPECTS(options_.kv == dtype::f32 || options_.kv == dtype::bf16 || options_.kv == dtype::i8);
+    if (options_.kv != dtype::i8) options_.factors = nullptr;
+    BLOCKATTN_EXPECTS(options_.factors == nullptr ||
+                      options_.factors->values().size() ==
+                          std::size_t{shape().layers} * shape().kv_heads * shape().head_dim);
     options_.batch_tokens = std::max<std::size_t>(panel_width, round_up(options_.batch_tokens, panel_width));
     realm_.model = model.fingerprint();
     realm_.rope = hash_of(model.config().rope);
+    if (const auto& local = model.config().local_rope) {
+      const hash128 both[] = {realm_.rope, hash_of(*local)};
+      realm_.rope = hasher().bytes(std::as_bytes(std::span(both))).finish();
+    }
     realm_.type = options_.kv;
     realm_.salt = options_.salt;
     // bf16 products give other bits than float ones, so blocks of the two must not mix.
-    realm_.codec = model.compute() == compute_type::f32 ? 1 : 0;
+    realm_.codec = (model.compute() == compute_type::f32 ? 1u : 0u) | (shape().key_factors & ~std::uint64_t{1});
     sampled_.resize(model.config().vocab);
   }
 
@@ -59,7 +71,11 @@ class session {
   // --- Encoding: every block attends to itself alone (paper, section 2.3) -----------------------------------------
 
   [[nodiscard]] const block_realm& realm() const noexcept { return realm_; }
-  [[nodiscard]] kv_shape shape() const noexcept { return model_->kv(options_.kv); }
+  [[nodiscard]] kv_shape shape() const noexcept {
+    kv_shape kv = model_->kv(options_.kv);
+    if (options_.factors != nullptr) kv.key_factors = options_.factors->name();
+    return kv;
+  }
 
   /// Encodes token lists at local positions 0.. into `payloads[i]` (shape().payload_bytes(lists[i].size()) bytes,
   /// 64-byte aligned). Lists are packed into passes of at most `batch_tokens` rows under a block-diagonal mask; the
@@ -78,7 +94,8 @@ class session {
   /// Computes `ids` at the end of the context and keeps the logits of the last one in `context.logits()`. In chunks of
   /// `batch_tokens`; `cancel` is looked at between them. On an error the context is as before.
   /// Errors: `context_full`, `invalid_argument` (no ids, an id outside the vocabulary), `shape_mismatch` (a context of
-  /// another model), `cancelled`.
+  /// another model), `unsupported` (int8 keys on the key side), `cancelled`; `bad_format` for a block that a tier
+  /// restored lazily and that proves damaged.
   template <class ContextAllocator>
   result<void> prefill(basic_context<ContextAllocator>& sequence, std::span<const token> ids,
                        const std::atomic<bool>* cancel = nullptr) {
@@ -138,6 +155,9 @@ class session {
   }
 
  private:
+  [[nodiscard]] const float* factors() const noexcept {
+    return options_.factors == nullptr ? nullptr : options_.factors->values().data();
+  }
   [[nodiscard]] result<void> check_ids(std::span<const token> ids, const char* what) const {
     if (ids.empty()) return fail(errc::invalid_argument, what, ": expected at least one token, found none");
     const std::size_t vocab = model_->config().vocab;
@@ -148,11 +168,24 @@ class session {
   }
 
   template <class ContextAllocator>
-  [[nodiscard]] result<void> check_context(const basic_context<ContextAllocator>& sequence) const {
+  [[nodiscard]] result<void> check_context(const basic_context<ContextAllocator>& sequence) {
     if (!(sequence.layout().shape == shape()))
       return fail(errc::shape_mismatch,
                   "context: its keys and values are of another shape or element type than this session's");
+    if (sequence.position() == position_policy::key_side && options_.kv == dtype::i8)
+      return fail(errc::unsupported, "context: key_side would round int8 keys again; expected query_side or none");
+    for (const auto& piece : sequence.pieces())
+      if (piece.block != nullptr && piece.block->unverified())
+        if (auto whole = check_block(*piece.block); !whole) return whole;
     return {};
+  }
+
+  // A block that a tier restored without reading it is compared with its checksums before anything else reads it, once,
+  // its layers in parallel.
+  [[nodiscard]] result<void> check_block(const kv_block& block) {
+    executor_ref(workers_).for_each(block.shape().layers,
+                                    [&](std::size_t, std::size_t l) { (void)block.layer_is_whole(l); });
+    return block.verify();  // reads nothing any more
   }
 
   // The sources of a context with `count` more tokens at `slot`: its pieces, the open run among them grown.
@@ -229,7 +262,7 @@ result<void> session<Model, Executor, Allocator>::encode_into(std::span<const st
       done += n;
       if (done == all.size()) ++list, done = 0;
     }
-    model_->forward({ids, positions, sequences, {}}, kv, workers_, scratch_);
+    model_->forward({ids, positions, sequences, {}, factors()}, kv, workers_, scratch_);
   }
   return {};
 }
@@ -290,7 +323,7 @@ result<void> session<Model, Executor, Allocator>::extend(basic_context<ContextAl
     for (std::size_t i = 0; i < wanted.size(); ++i)
       wanted[i] = all.empty() ? pass_logits{n - 1, sequence.logits().data()}
                               : pass_logits{i, all.data() + (done + i) * vocab};
-    model_->forward({ids.subspan(done, n), positions, {&run, 1}, wanted}, shape(), workers_, scratch_);
+    model_->forward({ids.subspan(done, n), positions, {&run, 1}, wanted, factors()}, shape(), workers_, scratch_);
     done += n;
   }
   if (!all.empty()) std::copy_n(all.end() - static_cast<std::ptrdiff_t>(vocab), vocab, sequence.logits().begin());
@@ -330,7 +363,7 @@ result<void> session<Model, Executor, Allocator>::decode(
     sequences[i] = {i, 1, sources.sources, sequence.tail_layer(0), sequence.tail_capacity(), slots[i]};
     wanted[i] = {i, sequence.logits().data()};
   }
-  model_->forward({ids, positions, sequences, wanted}, shape(), workers_, scratch_);
+  model_->forward({ids, positions, sequences, wanted, factors()}, shape(), workers_, scratch_);
   for (std::size_t i = 0; i < n; ++i) {
     contexts[i]->commit_append(ids.subspan(i, 1));
     contexts[i]->set_has_logits();
@@ -349,13 +382,14 @@ void session<Model, Executor, Allocator>::turn_keys(basic_context<ContextAllocat
     if (out == nullptr) continue;
     const kv_block& block = *sequence.block(i);
     const std::size_t tokens = block.tokens().size();
-    float table[256];
+    float table[512];  // at most 128 pairs, twice
     rope.cos_sin(sequence.start(i), table);
     const std::size_t panel = kv.key_panel(tokens) * kv.element_bytes();
     executor_ref(workers_).for_each(std::size_t{kv.layers} * kv.kv_heads, [&](std::size_t, std::size_t task) {
       const std::size_t layer = task / kv.kv_heads, head = task % kv.kv_heads;
       const std::byte* const keys = block.layer(layer) + kv.key_offset(head, tokens);
-      kernels::turn_keys(kv, keys, tokens, table, rope.pairs(), rope.layout, out + task * panel);
+      const float* const turn = table + rope.table_offset(model_->config().is_local(layer));
+      kernels::turn_keys(kv, keys, tokens, turn, rope.pairs(), rope.layout, out + task * panel);
     });
     sequence.set_materialised(i);
   }

@@ -9,13 +9,15 @@
 ///     model.layers.N.self_attn.{q,k,v}_proj.bias        (heads*head_dim | kv_heads*head_dim)   if qkv_bias
 ///     model.layers.N.self_attn.{q,k}_norm.weight        (head_dim)                             if qk_norm
 ///     model.layers.N.self_attn.o_proj.weight            (dim, heads*head_dim)
-///     model.layers.N.post_attention_layernorm.weight    (dim)
+///     model.layers.N.post_attention_layernorm.weight    (dim)            before the feed-forward layer; if post_norms,
+///     model.layers.N.{pre,post}_feedforward_layernorm.weight  (dim)      after attention, and these around that layer
 ///     model.layers.N.mlp.{gate,up}_proj.weight          (ffn, dim)
 ///     model.layers.N.mlp.down_proj.weight               (dim, ffn)
 ///     model.norm.weight                                 (dim)
 ///     lm_head.weight                                    (vocab, dim)                           unless tied
 ///
-/// The rows of q and k are in the order that `model_config::rope.layout` rotates.
+/// The rows of q and k are in the order that `model_config::rope.layout` rotates; a bound model has them half-split.
+/// Norms are multiplied with their weights as they are: a reader of files that store w for a factor of 1 + w adds the one.
 #pragma once
 
 #include <concepts>

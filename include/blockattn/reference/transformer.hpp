@@ -81,6 +81,11 @@ inline void rms_norm(std::span<double> x, std::span<const double> weights, doubl
 /// x * sigmoid(x).
 [[nodiscard]] inline double silu(double x) { return x / (1.0 + std::exp(-x)); }
 
+/// The approximation of x * Phi(x) by a hyperbolic tangent (Gaussian Error Linear Units, section 2).
+[[nodiscard]] inline double gelu_tanh(double x) {
+  return 0.5 * x * (1.0 + std::tanh(std::sqrt(2.0 / 3.14159265358979323846) * (x + 0.044715 * x * x * x)));
+}
+
 /// The model: plain matrices, shapes as in `model/weights.hpp`.
 class transformer {
  public:
@@ -91,6 +96,7 @@ class transformer {
     std::vector<double> query_norm, key_norm;              // [head_dim], empty unless qk_norm
     std::vector<double> ffn_norm;                          // [dim]
     matrix gate, up, down;                                 // [ffn][dim], [ffn][dim], [dim][ffn]
+    std::vector<double> attention_post_norm, ffn_post_norm;  // [dim], empty unless post_norms
   };
 
   /// Widens every tensor of a source. Errors: those of `validate` and `read_matrix`, naming the tensor.
@@ -105,6 +111,11 @@ class transformer {
 
   [[nodiscard]] const model_config& config() const noexcept { return config_; }
   [[nodiscard]] const reference::rope& rope() const noexcept { return rope_; }
+  /// The rotation of one layer: layers with a window may have a base of their own.
+  [[nodiscard]] const reference::rope& rope(std::size_t layer) const noexcept {
+    const bool windowed = layer < config_.windows.size() && config_.windows[layer] > 0;
+    return windowed ? local_rope_ : rope_;
+  }
 
   // ------------------------------------------------------------------------------------------------ the dense way
 
@@ -129,9 +140,9 @@ class transformer {
 
   /// Moves the keys of a block by `offset` positions: equation 3 after equation 2, in one rotation. Values never move.
   [[nodiscard]] std::vector<layer_kv> moved(std::vector<layer_kv> layers, std::int64_t offset) const {
-    for (layer_kv& kv : layers)
-      for (std::size_t t = 0; t < kv.keys.rows(); ++t)
-        for (std::size_t h = 0; h < config_.kv_heads; ++h) rope_.rotate(head(kv.keys, t, h), offset);
+    for (std::size_t l = 0; l < layers.size(); ++l)
+      for (std::size_t t = 0; t < layers[l].keys.rows(); ++t)
+        for (std::size_t h = 0; h < config_.kv_heads; ++h) rope(l).rotate(head(layers[l].keys, t, h), offset);
     return layers;
   }
 
@@ -179,7 +190,8 @@ class transformer {
   }
 
  private:
-  explicit transformer(const model_config& config) : config_(config), rope_(config.rope) {}
+  explicit transformer(const model_config& config)
+      : config_(config), rope_(config.rope), local_rope_(config.local_rope ? *config.local_rope : config.rope) {}
 
   static std::vector<std::int64_t> counted(std::int64_t start, std::size_t n) {
     std::vector<std::int64_t> positions(n);
@@ -202,7 +214,8 @@ class transformer {
     matrix x(tokens.size(), config_.dim);
     for (std::size_t i = 0; i < tokens.size(); ++i) {
       BLOCKATTN_EXPECTS(tokens[i] >= 0 && static_cast<std::uint32_t>(tokens[i]) < config_.vocab);
-      for (std::size_t d = 0; d < config_.dim; ++d) x(i, d) = embedding_(static_cast<std::size_t>(tokens[i]), d);
+      for (std::size_t d = 0; d < config_.dim; ++d)
+        x(i, d) = embedding_(static_cast<std::size_t>(tokens[i]), d) * static_cast<double>(config_.embedding_scale);
     }
 
     forward_pass pass;
@@ -217,15 +230,22 @@ class transformer {
         norm_heads(kv.unrotated, config_.kv_heads, w.key_norm, epsilon);
       }
       kv.keys = kv.unrotated;
-      embed_heads(queries, config_.heads, positions);
-      embed_heads(kv.keys, config_.kv_heads, positions);
-      add(x, linear(attend_layer(l, queries, kv, positions, allow, before), w.output));
+      embed_heads(l, queries, config_.heads, positions);
+      embed_heads(l, kv.keys, config_.kv_heads, positions);
+      matrix attended = linear(attend_layer(l, queries, kv, positions, allow, before), w.output);
+      if (config_.post_norms) attended = rms_norm_rows(std::move(attended), w.attention_post_norm, epsilon);
+      add(x, attended);
 
       h = rms_norm_rows(x, w.ffn_norm, epsilon);
       matrix gate = linear(h, w.gate);
       const matrix up = linear(h, w.up);
-      for (std::size_t i = 0; i < gate.values().size(); ++i) gate.values()[i] = silu(gate.values()[i]) * up.values()[i];
-      add(x, linear(gate, w.down));
+      for (std::size_t i = 0; i < gate.values().size(); ++i) {
+        const double g = gate.values()[i];
+        gate.values()[i] = (config_.gate == gate_function::gelu_tanh ? gelu_tanh(g) : silu(g)) * up.values()[i];
+      }
+      matrix down = linear(gate, w.down);
+      if (config_.post_norms) down = rms_norm_rows(std::move(down), w.ffn_post_norm, epsilon);
+      add(x, down);
 
       pass.layers.push_back(std::move(kv));
     }
@@ -239,16 +259,17 @@ class transformer {
       for (std::size_t h = 0; h < heads; ++h) rms_norm(head(rows, i, h), weights, epsilon);
   }
 
-  void embed_heads(matrix& rows, std::size_t heads, std::span<const std::int64_t> positions) const {
+  void embed_heads(std::size_t layer, matrix& rows, std::size_t heads, std::span<const std::int64_t> positions) const {
     for (std::size_t i = 0; i < rows.rows(); ++i)
-      for (std::size_t h = 0; h < heads; ++h) rope_.embed(head(rows, i, h), positions[i]);
+      for (std::size_t h = 0; h < heads; ++h) rope(layer).embed(head(rows, i, h), positions[i]);
   }
 
   // Attention of one layer: one softmax over the keys of all pieces, then those of the new tokens.
   [[nodiscard]] matrix attend_layer(std::size_t layer, const matrix& queries, const layer_kv& fresh,
                                     std::span<const std::int64_t> positions, const mask& allow,
                                     std::span<const context::piece> before) const {
-    const double scale = 1.0 / std::sqrt(static_cast<double>(config_.head_dim));
+    const double scale = config_.attention_scale > 0 ? static_cast<double>(config_.attention_scale)
+                                                     : 1.0 / std::sqrt(static_cast<double>(config_.head_dim));
     const std::int64_t window = config_.window(layer);
     matrix out(queries.rows(), queries.cols());
     for (std::size_t i = 0; i < queries.rows(); ++i) {
@@ -264,7 +285,7 @@ class transformer {
         const std::span<const double> query = head(queries, i, h);
         for (const context::piece& piece : before) {
           std::vector<double> turned(query.begin(), query.end());
-          if (piece.turn != 0) rope_.rotate(turned, -piece.turn);
+          if (piece.turn != 0) rope(layer).rotate(turned, -piece.turn);
           const layer_kv& kv = piece.layers[layer];
           for (std::size_t t = 0; t < kv.keys.rows(); ++t)
             if (positions[i] - (piece.start + static_cast<std::int64_t>(t)) < window) see(turned, kv, t);
@@ -281,6 +302,7 @@ class transformer {
 
   model_config config_;
   reference::rope rope_;
+  reference::rope local_rope_;  // of layers with a window
   matrix embedding_;  // [vocab][dim]
   std::vector<layer_weights> layers_;
   std::vector<double> final_norm_;  // [dim]
@@ -323,7 +345,14 @@ result<transformer> transformer::from(const Source& source, const model_config& 
       keep(w.query_norm, read_vector(source, attention + "q_norm.weight", d));
       keep(w.key_norm, read_vector(source, attention + "k_norm.weight", d));
     }
-    keep(w.ffn_norm, read_vector(source, layer + "post_attention_layernorm.weight", dim));
+    const std::string after_attention = layer + "post_attention_layernorm.weight";
+    if (config.post_norms) {
+      keep(w.attention_post_norm, read_vector(source, after_attention, dim));
+      keep(w.ffn_norm, read_vector(source, layer + "pre_feedforward_layernorm.weight", dim));
+      keep(w.ffn_post_norm, read_vector(source, layer + "post_feedforward_layernorm.weight", dim));
+    } else {
+      keep(w.ffn_norm, read_vector(source, after_attention, dim));
+    }
     keep(w.gate, read_matrix(source, layer + "mlp.gate_proj.weight", ffn, dim));
     keep(w.up, read_matrix(source, layer + "mlp.up_proj.weight", ffn, dim));
     keep(w.down, read_matrix(source, layer + "mlp.down_proj.weight", dim, ffn));

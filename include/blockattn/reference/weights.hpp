@@ -41,9 +41,56 @@ inline double decode_16(unsigned bits, int exponent_bits, int fraction_bits) {
 inline double decode_f16(std::span<const std::byte> at) { return decode_16(little_endian_u16(at), 5, 10); }
 inline double decode_bf16(std::span<const std::byte> at) { return decode_16(little_endian_u16(at), 8, 7); }
 
+// Eight bits of a block, as a number.
+inline unsigned byte_at(std::span<const std::byte> block, std::size_t i) { return std::to_integer<unsigned>(block[i]); }
+
+// Element i of a block of 32 codes behind a half-precision scale and, in the types called _1, a minimum: four bits each,
+// the first half of the block in the lower nibbles, and for the types called 5 a fifth bit in a word of 32 before them.
+inline double decode_32(dtype type, std::span<const std::byte> block, std::size_t i) {
+  const bool five = type == dtype::q5_0 || type == dtype::q5_1;
+  const bool minimum = type == dtype::q4_1 || type == dtype::q5_1;
+  const std::size_t bits = minimum ? 4 : 2, nibbles = bits + (five ? 4 : 0);
+  const unsigned pair = byte_at(block, nibbles + i % 16);
+  double code = i < 16 ? pair % 16 : pair / 16;
+  if (five && (byte_at(block, bits + i / 8) >> (i % 8)) % 2 == 1) code += 16;
+  const double scale = decode_f16(block);
+  if (minimum) return scale * code + decode_f16(block.subspan(2));
+  return scale * (code - (five ? 16 : 8));
+}
+
+// Element i of a block of 256 in eight groups of 32, each with a scale and a minimum of six bits. Groups 0 to 3 have them
+// in the low bits of bytes 0 to 3 and 4 to 7; of groups 4 to 7 the low nibbles are in bytes 8 to 11 (scale, minimum),
+// and their upper two bits are the spare ones of the first eight bytes.
+inline double decode_k(dtype type, std::span<const std::byte> block, std::size_t i) {
+  const std::size_t group = i / 32, g = group % 4;
+  const auto six = block.subspan(4, 12);
+  unsigned scale = byte_at(six, g) % 64, minimum = byte_at(six, 4 + g) % 64;
+  if (group >= 4) {
+    scale = byte_at(six, 8 + g) % 16 + 16 * (byte_at(six, g) / 64);
+    minimum = byte_at(six, 8 + g) / 16 + 16 * (byte_at(six, 4 + g) / 64);
+  }
+  // Two groups share 32 bytes of nibbles.
+  const unsigned pair = byte_at(block, (type == dtype::q5_k ? 48 : 16) + group / 2 * 32 + i % 32);
+  double code = group % 2 == 0 ? pair % 16 : pair / 16;
+  if (type == dtype::q5_k && (byte_at(block, 16 + i % 32) >> group) % 2 == 1) code += 16;
+  return decode_f16(block) * scale * code - decode_f16(block.subspan(2)) * minimum;
+}
+
+// Element i of a block of 256 codes of six bits less 32, with signed scales for every 16. Each half of the block is four
+// quarters of 32: their low nibbles share 64 bytes, their upper two bits 32 bytes.
+inline double decode_q6_k(std::span<const std::byte> block, std::size_t i) {
+  const std::size_t half = i / 128, quarter = i % 128 / 32, at = i % 32;
+  const unsigned pair = byte_at(block, 64 * half + 32 * (quarter % 2) + at);
+  const unsigned low = quarter < 2 ? pair % 16 : pair / 16;
+  const unsigned high = (byte_at(block, 128 + 32 * half + at) >> (2 * quarter)) % 4;
+  const double scale = std::to_integer<std::int8_t>(block[192 + i / 16]);
+  return decode_f16(block.subspan(208)) * scale * (static_cast<double>(low + 16 * high) - 32);
+}
+
 }  // namespace detail
 
-/// `count` elements as doubles. Q8_0 is 32 signed bytes behind one half-precision scale. Errors: `unsupported`.
+/// `count` elements as doubles, each from the definition of its format alone. Q8_0 is 32 signed bytes behind one
+/// half-precision scale. Errors: `unsupported`.
 [[nodiscard]] inline result<std::vector<double>> decode(dtype type, std::span<const std::byte> bytes,
                                                         std::size_t count) {
   std::vector<double> out(count);
@@ -57,6 +104,15 @@ inline double decode_bf16(std::span<const std::byte> at) { return decode_16(litt
         out[i] = detail::decode_f16(block) * std::to_integer<std::int8_t>(block[2 + i % 32]);
         break;
       }
+      case dtype::q4_0:
+      case dtype::q4_1:
+      case dtype::q5_0:
+      case dtype::q5_1:
+        out[i] = detail::decode_32(type, bytes.subspan(i / 32 * block_bytes(type), block_bytes(type)), i % 32);
+        break;
+      case dtype::q4_k:
+      case dtype::q5_k: out[i] = detail::decode_k(type, bytes.subspan(i / 256 * block_bytes(type)), i % 256); break;
+      case dtype::q6_k: out[i] = detail::decode_q6_k(bytes.subspan(i / 256 * 210, 210), i % 256); break;
       default: return fail(errc::unsupported, "reference: element type ", to_string(type), " is not a weight type");
     }
   }

@@ -9,8 +9,21 @@
 
 #include "../core/config.hpp"
 
+// Some compilers spell these without the underscore.
+#if ((defined(__AMX_TILE__) && defined(__AMX_BF16__)) || (defined(__AMXTILE__) && defined(__AMXBF16__))) && \
+    defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__) && \
+    defined(__AVX512BF16__) && defined(__AVX512VNNI__) && defined(__linux__) && defined(__x86_64__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#define BLOCKATTN_HAS_AMX 1
+#else
+#define BLOCKATTN_HAS_AMX 0
+#endif
+
 // NOLINTBEGIN: the name must be a macro, namespaces cannot be computed.
-#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
+#if BLOCKATTN_HAS_AMX
+#define BLOCKATTN_ISA isa_x86_64_v4_amx
+#elif defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
 #if defined(__AVX512BF16__) && defined(__AVX512VNNI__)
 #define BLOCKATTN_ISA isa_x86_64_v4_bf16_vnni
 #elif defined(__AVX512BF16__)
@@ -53,8 +66,26 @@
 namespace blockattn::inline v0 {
 inline namespace BLOCKATTN_ISA {
 
+#if BLOCKATTN_HAS_AMX
+/// Whether this process may use tile registers. Linux 5.16 or newer grants them on demand, but not under every sandbox or
+/// emulator, and not to a process that has an alternate signal stack too small for them. Asked once; then it stays, so
+/// that all products of a process have the same bits. Thread-safe.
+[[nodiscard]] inline bool amx_granted() noexcept {
+  static const bool granted = [] {
+    constexpr long request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+    return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+  }();
+  return granted;
+}
+/// The instruction set that this translation unit was compiled for, without the prefix; where the system refuses tile
+/// registers, the one whose bits the kernels make instead.
+[[nodiscard]] inline const char* isa_name() noexcept {
+  return amx_granted() ? &BLOCKATTN_TEXT(BLOCKATTN_ISA)[4] : "x86_64_v4_bf16_vnni";
+}
+#else
 /// The instruction set that this translation unit was compiled for, without the prefix: `"x86_64_v3"`.
 [[nodiscard]] constexpr const char* isa_name() noexcept { return &BLOCKATTN_TEXT(BLOCKATTN_ISA)[4]; }
+#endif
 
 /// Whether products of bf16 pairs run as one instruction. Where they do not, bf16 is widened and multiplied in float,
 /// and activations are not rounded.

@@ -72,5 +72,15 @@ BLOCKATTN_INLINE f32x16 sigmoid(f32x16 x) noexcept {
 /// x * sigmoid(x): the gate of SwiGLU.
 BLOCKATTN_INLINE f32x16 silu(f32x16 x) noexcept { return x * sigmoid(x); }
 
+/// x (1 + tanh(u)) / 2 with u = sqrt(2/pi) (x + 0.044715 x^3), the gate of GeGLU as Gemma has it; (1 + tanh(u)) / 2 is
+/// sigmoid(2u). Large arguments give x or -0 times a number, as silu does. (Gaussian Error Linear Units, section 2.)
+BLOCKATTN_INLINE f32x16 gelu_tanh(f32x16 x) noexcept {
+  constexpr float a = 1.5957691216057308f;      // 2 sqrt(2/pi)
+  constexpr float b = 0.07135481282553542f;     // a * 0.044715
+  // Past 40 in size the sigmoid is 0 or 1 long since, and the cube stays finite.
+  const f32x16 y = max(min(x, broadcast(40.0f)), broadcast(-40.0f));
+  return x * sigmoid(y * fma(y * y, broadcast(b), broadcast(a)));
+}
+
 }  // namespace BLOCKATTN_ISA
 }  // namespace blockattn::inline v0

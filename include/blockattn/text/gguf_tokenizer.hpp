@@ -95,13 +95,10 @@ template <tokenizer_metadata Metadata>
     if (!id) return id.error();
     if (*id >= 0) v.stops.push_back(*id);
   }
-  // Chat models end a turn with one of these, and few files say so.
   for (std::size_t i = 0; i < v.pieces.size() && !v.types.empty() && i < v.types.size(); ++i) {
     const piece_type type = type_of(v, i);
-    if (type != piece_type::control && type != piece_type::user_defined) continue;
-    for (const char* name : {"<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<|endoftext|>", "<|end_of_text|>",
-                             "<end_of_turn>", "<EOT>"})
-      if (v.pieces[i] == name) v.stops.push_back(static_cast<token>(i));
+    if ((type == piece_type::control || type == piece_type::user_defined) && ends_turn(v.pieces[i]))
+      v.stops.push_back(static_cast<token>(i));
   }
 
   v.add_bos = metadata.find_bool("tokenizer.ggml.add_bos_token").value_or(spm || implies_bos(v.pre));

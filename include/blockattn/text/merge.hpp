@@ -42,6 +42,7 @@ struct merge_scratch {
   std::vector<merge_rule> rules;
   std::vector<pair> heap;
   std::vector<link> links;
+  std::uint64_t steps = 0;  ///< what merging did so far: pairs looked at and moved. Tests hold it against the text's size
 };
 
 namespace detail {
@@ -53,8 +54,10 @@ void merge_short(merge_scratch& scratch, const Rule& rule) {
   auto& rules = scratch.rules;
   rules.clear();
   for (std::size_t i = 0; i + 1 < symbols.size(); ++i) rules.push_back(rule(symbols[i], symbols[i + 1]));
+  scratch.steps += symbols.size();
   for (;;) {
     std::size_t best = 0;
+    scratch.steps += rules.size();
     std::uint32_t priority = merge_rule::never;
     for (std::size_t i = 0; i < rules.size(); ++i) {
       if (rules[i].priority < priority) {
@@ -87,6 +90,7 @@ void merge_long(merge_scratch& scratch, const Rule& rule) {
   const auto add = [&](std::uint32_t left) {
     const std::uint32_t right = links[left].next;
     const merge_rule r = rule(symbols[left], symbols[right]);
+    ++scratch.steps;
     if (r.priority == merge_rule::never) return false;
     heap.push_back({(std::uint64_t{r.priority} << 32) | left, symbols[left].size + symbols[right].size, r.id});
     return true;
@@ -95,6 +99,7 @@ void merge_long(merge_scratch& scratch, const Rule& rule) {
   for (std::uint32_t i = 0; i + 1 < n; ++i) add(i);
   std::make_heap(heap.begin(), heap.end(), later);
   while (!heap.empty()) {
+    ++scratch.steps;
     std::pop_heap(heap.begin(), heap.end(), later);
     const pair top = heap.back();
     heap.pop_back();
@@ -129,10 +134,10 @@ void merge_all(merge_scratch& scratch, const Rule& rule) {
 }
 
 /// Words of a text that were already encoded in this call. A word's ids are taken from where they stand in the output,
-/// so a slot is only two positions; two words of one slot replace each other, which bounds memory and time.
+/// so a slot is the word and two positions; two words of one slot replace each other, which bounds memory and time.
 class word_memory {
  public:
-  /// For a text of `bytes` bytes: about a slot for every second word, 100 KB at most.
+  /// For a text of `bytes` bytes: about a slot for every second word, 200 KB at most.
   explicit word_memory(std::size_t bytes) {
     std::size_t slots = 16;
     while (slots < 4096 && slots * 8 < bytes) slots *= 2;
@@ -140,7 +145,6 @@ class word_memory {
   }
 
   /// Appends the ids of `word` to `out` if it was seen; otherwise calls `encode()`, which must append them.
-  /// `word` must stay where it is for the life of this object.
   template <class Encode>
   void append(std::string_view word, std::vector<token>& out, const Encode& encode) {
     if (word.size() > longest) return encode();
@@ -151,19 +155,21 @@ class word_memory {
     }
     const std::size_t begin = out.size();
     encode();
-    slot = {word.data(), begin, static_cast<std::uint32_t>(word.size()),
-            static_cast<std::uint32_t>(out.size() - begin)};
+    std::memcpy(slot.word, word.data(), word.size());
+    slot.size = static_cast<std::uint32_t>(word.size());
+    slot.begin = begin;
+    slot.count = static_cast<std::uint32_t>(out.size() - begin);
   }
 
  private:
-  struct entry {
-    const char* word = nullptr;
-    std::size_t begin = 0;
-    std::uint32_t size = 0;
-    std::uint32_t count = 0;
-  };
   // Longer words rarely come back, and comparing them would cost more than it saves.
   static constexpr std::size_t longest = 32;
+  struct entry {
+    char word[longest];
+    std::size_t begin = 0;
+    std::uint32_t size = 0;  // 0: nothing yet; no word is empty
+    std::uint32_t count = 0;
+  };
 
   static std::size_t hash(std::string_view word) noexcept {
     std::uint64_t h = word.size();

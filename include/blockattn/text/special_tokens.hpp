@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "../core/config.hpp"
+#include "normalize.hpp"
+#include "steps.hpp"
 
 namespace blockattn::inline v0 {
 
@@ -24,9 +26,11 @@ class special_tokens {
     bool control = false;
   };
 
-  void add(std::string text, token id, bool control) {
-    if (!text.empty()) entries_.push_back({std::move(text), id, control});
+  /// `how` says what else is asked of the place; its `id` and `normalized` do not matter here.
+  void add(std::string text, token id, bool control, added_token how = {}) {
+    if (!text.empty()) entries_.push_back({std::move(text), id, control, how.lstrip, how.rstrip, how.single_word});
   }
+  [[nodiscard]] bool empty() const noexcept { return entries_.empty(); }
 
   /// Call once, after the last `add`. Of equal texts the lowest id stays.
   void sort() {
@@ -39,13 +43,21 @@ class special_tokens {
     for (const entry& e : entries_) first_[static_cast<unsigned char>(e.text[0])] |= e.control ? 1 : 2;
   }
 
-  /// The first special text at or after `from`. O(text + candidates * their length).
+  /// The first special text at or after `from`, with the whitespace it takes along. O(text + candidates * their length).
   [[nodiscard]] hit next(std::string_view text, std::size_t from, bool control) const noexcept {
     const int wanted = control ? 3 : 2;
     if (!entries_.empty())
-      for (std::size_t at = from; at < text.size(); ++at)
-        if ((first_[static_cast<unsigned char>(text[at])] & wanted) != 0)
-          if (const hit h = longest(text, at, control); h.size != 0) return h;
+      for (std::size_t at = from; at < text.size();) {
+        const entry* e = nullptr;
+        if ((first_[static_cast<unsigned char>(text[at])] & wanted) != 0) e = longest(text, at, control);
+        const std::size_t end = e == nullptr ? at + 1 : at + e->text.size();
+        if (e != nullptr && (!e->single_word || stands_alone(text, at, end))) {
+          const std::size_t begin = e->lstrip ? at - trailing_space(text.substr(from, at - from)) : at;
+          const std::size_t after = e->rstrip ? end + leading_space(text.substr(end)) : end;
+          return {begin, after - begin, e->id, e->control};
+        }
+        at = end;
+      }
     return {text.size(), 0, -1, false};
   }
 
@@ -54,11 +66,20 @@ class special_tokens {
     std::string text;
     token id;
     bool control;
+    bool lstrip, rstrip, single_word;
   };
 
+  static bool stands_alone(std::string_view text, std::size_t begin, std::size_t end) noexcept {
+    const auto touches = [](const utf8_step& s) {
+      return s.state == utf8_step::kind::valid && is_word_character(s.code);
+    };
+    return !(begin != 0 && touches(last_utf8(text.substr(0, begin)))) &&
+           !(end != text.size() && touches(next_utf8(text.substr(end, 4))));
+  }
+
   // Narrows the sorted list one character at a time: what is left shares a prefix with the text.
-  [[nodiscard]] hit longest(std::string_view text, std::size_t at, bool control) const noexcept {
-    hit best;
+  [[nodiscard]] const entry* longest(std::string_view text, std::size_t at, bool control) const noexcept {
+    const entry* best = nullptr;
     auto low = entries_.begin(), high = entries_.end();
     for (std::size_t depth = 0; at + depth < text.size() && low != high; ++depth) {
       const auto wanted = static_cast<unsigned char>(text[at + depth]);
@@ -69,7 +90,7 @@ class special_tokens {
       low = std::partition_point(low, high, [&](const entry& e) { return character(e) < wanted; });
       high = std::partition_point(low, high, [&](const entry& e) { return character(e) <= wanted; });
       if (low != high && low->text.size() == depth + 1 && (control || !low->control))
-        best = {at, depth + 1, low->id, low->control};
+        best = &*low;
     }
     return best;
   }

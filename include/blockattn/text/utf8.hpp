@@ -91,6 +91,16 @@ inline void append_utf8(std::string& out, char32_t code) {
   }
 }
 
+namespace detail {
+/// Text from a file, fit for a one-line message: short, valid, and without bytes that a terminal would obey.
+[[nodiscard]] inline std::string printable(std::string_view text) {
+  std::string out(text.substr(0, 64));
+  for (char& c : out)
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) c = '?';
+  return out.substr(0, valid_utf8_prefix(out)) + (text.size() > 64 ? "..." : "");  // not cut inside a character
+}
+}  // namespace detail
+
 /// The whitespace that a text is stripped of: Unicode White_Space and the four ASCII separators, which is what
 /// Python's `str.strip` removes. The paper's templates were made with it.
 [[nodiscard]] constexpr bool is_strippable(char32_t c) noexcept {

@@ -3,7 +3,6 @@
 /// checks every number before anything uses one as an index.
 #pragma once
 
-#include <array>
 #include <cmath>
 #include <cstdint>
 #include <functional>
@@ -13,7 +12,8 @@
 #include <vector>
 
 #include "../core/result.hpp"
-#include "utf8.hpp"
+#include "byte_letters.hpp"
+#include "steps.hpp"
 
 namespace blockattn::inline v0 {
 
@@ -37,17 +37,25 @@ struct text_hash {
 template <class T>
 using text_map = std::unordered_map<std::string, T, text_hash, std::equal_to<>>;
 
+/// Two pieces that merge into a third. The lowest rank merges first; of equal ranks, the leftmost pair.
+struct merge_pair {
+  token left = -1, right = -1, joined = -1;
+  std::uint32_t rank = 0;
+};
+
 /// Pieces and rules, as a file gives them.
 struct vocabulary {
   enum class kind {
-    spm,  ///< SentencePiece BPE: merges by score, `▁` or a space marks a word's start, `<0xNN>` are bytes
-    bpe   ///< byte-level BPE: merges by rank, pieces spelled in GPT-2's printable byte alphabet
+    spm,      ///< SentencePiece BPE: merges by score, `▁` or a space marks a word's start, `<0xNN>` are bytes
+    bpe,      ///< byte-level BPE: merges by rank, pieces spelled in GPT-2's printable byte alphabet
+    char_bpe  ///< BPE over characters: merges by rank; `<0xNN>` are bytes (`tokenizer.json` of Llama 2 and Mistral)
   };
 
   kind model = kind::spm;
   std::vector<std::string> pieces;  ///< by id; any bytes, NUL included
   std::vector<float> scores;        ///< spm: one for each piece
-  std::vector<std::string> merges;  ///< bpe: "left right", best first
+  std::vector<std::string> merges;  ///< bpe kinds: "left right", best first
+  std::vector<merge_pair> pairs;    ///< bpe kinds, in place of `merges`: the same by id
   std::vector<std::int32_t> types;  ///< values of `piece_type`; empty: all normal
   token bos = -1;                   ///< -1: there is none
   token eos = -1;
@@ -57,7 +65,26 @@ struct vocabulary {
   bool add_space_prefix = false;  ///< spm: a text is encoded as if a space came before it
   std::string pre = "default";    ///< bpe: how text is cut before merging (see pretokenize.hpp)
   std::vector<token> stops;       ///< further ids that end a generation
+
+  // What a tokenizer.json adds. `has_steps`: `splits` says how text is cut, in place of `pre`.
+  bool has_steps = false;
+  std::vector<normalize_step> normalizers;
+  std::vector<split_step> splits;
+  std::vector<added_token> added;   ///< control and user-defined pieces that are found in a special way
+  bool whole_words = false;         ///< a word that is itself a piece becomes that piece, whatever the merges say
+  bool fuse_unknown = false;        ///< char_bpe: neighbouring characters without a piece are one unknown piece
+  std::vector<std::string> texts;   ///< what each piece stands for; empty: what the model's kind says
+  bool strip_first_space = false;   ///< decoding takes one space away at the start of a text
 };
+
+/// Whether a control or user-defined piece of this name ends a turn. Chat models end one with such a piece, and few files
+/// say so.
+[[nodiscard]] constexpr bool ends_turn(std::string_view piece) noexcept {
+  for (const std::string_view name : {"<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<|endoftext|>",
+                                      "<|end_of_text|>", "<end_of_turn>", "<EOT>"})
+    if (piece == name) return true;
+  return false;
+}
 
 /// Pieces a vocabulary may have: more than any real one, and few enough that an id fits every table.
 inline constexpr std::size_t max_pieces = std::size_t{1} << 24;
@@ -80,43 +107,8 @@ inline constexpr std::size_t max_pieces = std::size_t{1} << 24;
   return high < 0 || low < 0 ? -1 : high * 16 + low;
 }
 
-/// GPT-2's byte alphabet: printable Latin-1 stands for itself, the 68 other bytes for U+0100 and up, in order. A piece
-/// is then printable text without spaces, whatever bytes it holds.
-[[nodiscard]] constexpr std::array<char32_t, 256> make_byte_alphabet() noexcept {
-  std::array<char32_t, 256> out{};
-  char32_t next = 0x100;
-  for (std::uint32_t b = 0; b < 256; ++b) {
-    const bool printable = (b >= 0x21 && b <= 0x7E) || (b >= 0xA1 && b != 0xAD);
-    out[b] = printable ? static_cast<char32_t>(b) : next++;
-  }
-  return out;
-}
-inline constexpr std::array<char32_t, 256> byte_alphabet = make_byte_alphabet();
-
-/// The bytes that a byte-level piece spells. A character outside the alphabet stands for itself, as in added tokens.
-[[nodiscard]] inline std::string bytes_of_piece(std::string_view piece) {
-  // The alphabet reaches U+0143; this is its inverse, -1 where no byte is meant.
-  static constexpr auto inverse = [] {
-    std::array<std::int16_t, 0x144> table{};
-    for (auto& entry : table) entry = -1;
-    for (std::size_t b = 0; b < 256; ++b) table[byte_alphabet[b]] = static_cast<std::int16_t>(b);
-    return table;
-  }();
-  std::string out;
-  for (std::size_t at = 0; at < piece.size();) {
-    const utf8_step step = next_utf8(piece.substr(at));
-    if (step.state == utf8_step::kind::valid && step.code < inverse.size() && inverse[step.code] >= 0) {
-      out.push_back(static_cast<char>(inverse[step.code]));
-    } else {
-      out.append(piece.substr(at, step.bytes));
-    }
-    at += step.bytes;
-  }
-  return out;
-}
-
 /// Checks sizes, ids, types, scores and the presence of text. Errors name the piece. What merges refer to is checked
-/// where they are resolved (`tokenizer::from_vocabulary`). Linear.
+/// by name is checked where it is resolved (`tokenizer::from_vocabulary`). Linear.
 [[nodiscard]] inline result<void> validate(const vocabulary& v) {
   const std::size_t n = v.pieces.size();
   if (n == 0 || n > max_pieces)
@@ -135,6 +127,14 @@ inline constexpr std::array<char32_t, 256> byte_alphabet = make_byte_alphabet();
   if (auto r = check_id("unknown", v.unk); !r) return r;
   for (const token stop : v.stops)
     if (auto r = check_id("stop", stop); !r) return r;
+  for (const added_token& a : v.added)
+    if (auto r = check_id("added token's", a.id); !r) return r;
+  for (const merge_pair& m : v.pairs)
+    for (const token id : {m.left, m.right, m.joined})
+      if (auto r = check_id("merged", id); !r || id < 0)
+        return r ? fail(errc::bad_format, "vocabulary: merged id must not be negative, found ", id) : r;
+  if (!v.texts.empty() && v.texts.size() != n)
+    return fail(errc::bad_format, "vocabulary: expected one text for each of ", n, " pieces, found ", v.texts.size());
   for (std::size_t i = 0; i < n; ++i) {
     if (!v.types.empty() && (v.types[i] < 1 || v.types[i] > 6))
       return fail(errc::bad_format, "vocabulary: type of piece ", i, ": expected 1 to 6, found ", v.types[i]);
@@ -142,7 +142,7 @@ inline constexpr std::array<char32_t, 256> byte_alphabet = make_byte_alphabet();
     // A merge could never produce an empty piece, and a search for one would never advance.
     if (v.pieces[i].empty() && type != piece_type::unused && type != piece_type::unknown)
       return fail(errc::bad_format, "vocabulary: piece ", i, ": expected text, found an empty string");
-    if (spm && type == piece_type::byte && byte_of_piece(v.pieces[i]) < 0)
+    if (v.model != vocabulary::kind::bpe && type == piece_type::byte && byte_of_piece(v.pieces[i]) < 0)
       return fail(errc::bad_format, "vocabulary: byte piece ", i, ": expected <0xNN>, found ",
                   v.pieces[i].substr(0, 32));
     if (spm && std::isnan(v.scores[i]))

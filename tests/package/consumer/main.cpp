@@ -12,7 +12,10 @@
 #include <blockattn/io/gguf.hpp>
 #endif
 #ifdef HAS_store
-#include <blockattn/cache/block_file.hpp>
+#include <blockattn/cache/directory_storage.hpp>
+#endif
+#ifdef HAS_redis
+#include <blockattn/cache/redis_storage.hpp>
 #endif
 #ifdef HAS_text
 #include <blockattn/text/tokenizer.hpp>

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: MIT
+/// The query rows of one attention task: stacked and scaled, with their positions, what they see of a step, and their
+/// running sums. What is done with keys and values is up to whoever derives from this.
+#pragma once
+
+#include <cstring>
+#include <numbers>
+
+#include "attention_plan.hpp"
+#include "softmax.hpp"
+
+namespace blockattn::inline v0 {
+inline namespace BLOCKATTN_ISA {
+
+namespace isa_detail {
+
+// The memory of one worker that does not depend on how keys are stored.
+struct row_memory {
+  float* queries = nullptr;    // [rows][row_floats], scaled
+  float* partners = nullptr;   // the same with the two dims of every rotary pair exchanged
+  float* cosines = nullptr;    // [row_floats], of each dim
+  float* sines = nullptr;
+  float* values = nullptr;     // [rows][row_floats], weighted values of all steps so far
+  float* max = nullptr;        // [rows to 16], largest score so far
+  float* top = nullptr;        // [rows to 16], the same with the current step
+  float* sum = nullptr;        // [rows][16], partial sums of weights
+  float* factor = nullptr;     // [rows to 16], what the current step multiplies earlier values by
+  tile_view* tiles = nullptr;  // [register tiles]
+
+  row_memory(scratch_cutter& cut, const attention_shape& shape) noexcept {
+    const std::size_t rows = task_tokens(shape) * group_of(shape), width = row_floats(shape);
+    queries = cut.take<float>(rows * width);
+    partners = cut.take<float>(rows * width);
+    cosines = cut.take<float>(width);
+    sines = cut.take<float>(width);
+    values = cut.take<float>(rows * width);
+    max = cut.take<float>(round_up(rows, panel_width));
+    top = cut.take<float>(round_up(rows, panel_width));
+    sum = cut.take<float>(rows * panel_width);
+    factor = cut.take<float>(round_up(rows, panel_width));
+    tiles = cut.take<tile_view>(rows);
+  }
+};
+
+class stacked_rows {
+ public:
+  stacked_rows(const attention_job& job, const attention_shape& shape, const attention_task& task,
+               const row_memory& memory) noexcept
+      : job_(job),
+        shape_(shape),
+        task_(task),
+        m_(memory),
+        group_(group_of(shape)),
+        rows_(task.tokens * group_),
+        width_(row_floats(shape)),
+        tiles_(rows_) {
+    stack_queries();
+    find_positions();
+    std::fill_n(m_.max, round_up(rows_, panel_width), no_score);
+    std::fill_n(m_.top, round_up(rows_, panel_width), no_score);
+    std::fill_n(m_.sum, rows_ * panel_width, 0.0f);
+    std::fill_n(m_.values, rows_ * width_, 0.0f);
+  }
+
+  void write_out() const noexcept {
+    for (std::size_t r = 0; r < rows_; ++r) {
+      float* out = job_.out + token(r) * job_.out_stride + head(r) * shape_.head_dim;
+      finish(m_.values + r * width_, reduce_add(load(m_.sum + r * panel_width)), shape_.head_dim, out);
+    }
+  }
+
+  // Rows of a partial result follow each other: token, then head of the group.
+  void write_partial(float* out) const noexcept {
+    for (std::size_t r = 0; r < rows_; ++r, out += width_ + panel_width) {
+      std::memcpy(out, m_.values + r * width_, width_ * sizeof(float));
+      out[width_] = m_.max[r];
+      out[width_ + 1] = reduce_add(load(m_.sum + r * panel_width));
+    }
+  }
+
+ protected:
+  // Calls turn(segment) and step(segment, first key) for the steps [first, last) of all segments that some row sees.
+  template <class Turn, class Step>
+  void for_steps(std::size_t first, std::size_t last, Turn&& turn, Step&& step) noexcept {
+    std::size_t before = 0;  // steps of the segments so far
+    for (const kv_segment& segment : job_.segments) {
+      const std::size_t steps = steps_of(segment);
+      const key_range seen = visible_keys(low_, high_, shape_.window, segment.start, segment.tokens);
+      if (!seen.empty() && before < last && before + steps > first) {
+        const std::size_t from =
+            std::max(static_cast<std::size_t>(seen.first) / step_keys, std::max(first, before) - before);
+        const std::size_t to = std::min(ceil_div(static_cast<std::size_t>(seen.last), step_keys), last - before);
+        if (from < to) turn(segment);
+        for (std::size_t s = from; s < to; ++s) step(segment, s * step_keys);
+      }
+      before += steps;
+    }
+  }
+
+  [[nodiscard]] std::size_t token(std::size_t r) const noexcept { return task_.first_token + r / group_; }
+  [[nodiscard]] std::size_t head(std::size_t r) const noexcept { return task_.kv_head * group_ + r % group_; }
+
+  // A turn table by dims instead of pairs. Dims that do not turn keep cosine 1, sine 0.
+  void spread(const float* table) const noexcept {
+    const std::size_t rotary = shape_.rotary_dim, pairs = rotary / 2;
+    const bool split = shape_.layout == rope_layout::half_split;
+    for (std::size_t m = 0; m < pairs; ++m) {
+      const std::size_t i = split ? m : 2 * m, j = split ? m + pairs : 2 * m + 1;
+      m_.cosines[i] = m_.cosines[j] = table[m];
+      m_.sines[i] = -table[pairs + m];
+      m_.sines[j] = table[pairs + m];
+    }
+    std::fill(m_.cosines + rotary, m_.cosines + width_, 1.0f);
+    std::fill(m_.sines + rotary, m_.sines + width_, 0.0f);
+  }
+
+  // Register tiles compute only the tiles of sixteen keys from the first to the last that their rows see.
+  void choose_key_tiles(std::int64_t start, std::size_t keys) noexcept {
+    first_ = step_keys;
+    last_ = 0;
+    for (std::size_t t = 0; t < tiles_.count; ++t) {
+      tile_view& tile = m_.tiles[t];
+      const key_range seen = visible_keys(tile.low, tile.high, shape_.window, start, keys);
+      tile.first = seen.empty() ? 0 : static_cast<std::size_t>(seen.first) / panel_width;
+      tile.last = seen.empty() ? 0 : ceil_div(static_cast<std::size_t>(seen.last), panel_width);
+      first_ = std::min(first_, tile.first);
+      last_ = std::max(last_, tile.last);
+    }
+  }
+
+  // Whether every row sees all `keys` keys from position `start` on, in whole tiles.
+  [[nodiscard]] bool sees_all(std::int64_t start, std::size_t keys) const noexcept {
+    return keys % panel_width == 0 && low_ - start >= static_cast<std::int64_t>(keys) - 1 &&
+           high_ - start < shape_.window;
+  }
+  // Masks the scores of row r in tiles [from, to) of a step.
+  void mask_row(float* scores, std::size_t r, std::size_t from, std::size_t to, std::int64_t start,
+                std::size_t keys) const noexcept {
+    const std::int64_t position = job_.positions[token(r)];
+    const std::size_t skipped = from * panel_width;
+    mask_scores(scores, to - from,
+                visible_keys(position, position, shape_.window, start + static_cast<std::int64_t>(skipped),
+                             keys - skipped));
+  }
+
+  // Calls f(row, first, last) for the rows of register tiles that see tiles [first, last) of the current step.
+  template <class F>
+  void for_rows(F&& f) const noexcept {
+    for (std::size_t t = 0; t < tiles_.count; ++t) {
+      const std::size_t from = m_.tiles[t].first, to = m_.tiles[t].last;
+      if (from >= to) continue;
+      for (std::size_t r = tiles_.begin(t); r < tiles_.begin(t) + tiles_.size(t); ++r) f(r, from, to);
+    }
+  }
+
+ private:
+  // Queries of the group, scaled; and a copy in which each dim holds its partner in the rotary pair, so that turning
+  // is the same two operations for every layout. The softmax works in base 2: hence log2(e).
+  void stack_queries() const noexcept {
+    const float scale = shape_.scale * std::numbers::log2e_v<float>;
+    const std::size_t d = shape_.head_dim, rotary = shape_.rotary_dim, half = rotary / 2;
+    for (std::size_t r = 0; r < rows_; ++r) {
+      const float* from = job_.queries + token(r) * job_.query_stride + head(r) * d;
+      float* q = m_.queries + r * width_;
+      float* partner = m_.partners + r * width_;
+      for (std::size_t i = 0; i < width_; ++i) q[i] = i < d ? from[i] * scale : 0.0f;
+      if (shape_.layout == rope_layout::half_split) {
+        for (std::size_t i = 0; i < half; ++i) {
+          partner[i] = q[half + i];
+          partner[half + i] = q[i];
+        }
+      } else {
+        for (std::size_t i = 0; i < rotary; i += 2) {
+          partner[i] = q[i + 1];
+          partner[i + 1] = q[i];
+        }
+      }
+      for (std::size_t i = rotary; i < width_; ++i) partner[i] = 0.0f;
+    }
+  }
+
+  void find_positions() noexcept {
+    for (std::size_t t = 0; t < tiles_.count; ++t) {
+      const std::size_t first = token(tiles_.begin(t)), last = token(tiles_.begin(t) + tiles_.size(t) - 1);
+      const auto [low, high] = std::minmax_element(job_.positions + first, job_.positions + last + 1);
+      m_.tiles[t].low = *low;
+      m_.tiles[t].high = *high;
+      low_ = t == 0 ? *low : std::min(low_, *low);
+      high_ = t == 0 ? *high : std::max(high_, *high);
+    }
+  }
+
+  const attention_job& job_;
+
+ protected:
+  const attention_shape& shape_;
+  const attention_task& task_;
+
+ private:
+  const row_memory& m_;
+  std::size_t group_;
+
+ protected:
+  std::size_t rows_;
+  std::size_t width_;
+  row_tiles tiles_;
+  std::size_t first_ = 0;  // key tiles [first, last) that the current step computes for some rows
+  std::size_t last_ = 0;
+
+ private:
+  std::int64_t low_ = 0;  // smallest and largest position of all rows
+  std::int64_t high_ = 0;
+};
+
+}  // namespace isa_detail
+}  // namespace BLOCKATTN_ISA
+}  // namespace blockattn::inline v0
