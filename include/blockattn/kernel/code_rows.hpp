@@ -24,7 +24,7 @@ struct code_run {
 
 inline code_run round_to_codes(const float* x) noexcept {
   constexpr std::int32_t magnitude = 0x7fffffff, least = 0x0d800000;  // 2^-100
-  constexpr std::int32_t shifter = 0x4b400000;                       // 1.5 * 2^23: adding it leaves an integer in the low bits
+  constexpr std::int32_t shifter = 0x4b400000;  // 1.5 * 2^23: a sum with it has an integer in its low bits
   static_assert(code_panels::run == 32);
   code_run out;
   const f32x16 half[2] = {load(x), load(x + 16)};
@@ -53,7 +53,8 @@ inline code_run round_to_codes(const float* x) noexcept {
 #if defined(__AVX512F__)
     // The low byte of the sum is the code.
     const __m512i codes = _mm512_castps_si512(isa_detail::fused(half[h].r[0], factor, shift));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(out.code + 16 * h), _mm512_maskz_cvtepi32_epi8(static_cast<__mmask16>(-1), codes));
+    const __m128i bytes = _mm512_maskz_cvtepi32_epi8(static_cast<__mmask16>(-1), codes);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out.code + 16 * h), bytes);
     out.sum[h] = _mm512_reduce_add_epi32(_mm512_sub_epi32(codes, _mm512_set1_epi32(shifter)));
 #else
     unroll<f32x16::registers>([&](auto i) BLOCKATTN_LAMBDA_INLINE {

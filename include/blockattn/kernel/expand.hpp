@@ -16,7 +16,8 @@ BLOCKATTN_INLINE f32x16 load_bytes(const std::byte* p) noexcept {
 #if defined(__AVX512F__)
   const __m128i raw = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
   const __mmask16 all = static_cast<__mmask16>(-1);
-  return to_float(i32x16{{native_i32(is_signed ? _mm512_maskz_cvtepi8_epi32(all, raw) : _mm512_maskz_cvtepu8_epi32(all, raw))}});
+  const __m512i wide = is_signed ? _mm512_maskz_cvtepi8_epi32(all, raw) : _mm512_maskz_cvtepu8_epi32(all, raw);
+  return to_float(i32x16{{native_i32(wide)}});
 #elif defined(__AVX2__)
   return isa_detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE {
     const __m128i raw = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p + 8 * i));

@@ -101,8 +101,8 @@ void pack_all(executor_ref workers, const packed_matrix& to, T* out, std::size_t
 /// call that writes the last row zeroes the padding behind it.
 ///
 /// Equal types keep their bits; others are decoded to float and, for bf16 and f16 panels, rounded. Panels of a quantised
-/// type take rows of that type only. `to.cols` must be a multiple of `block_elements(type)`. One task per panel of 16 rows, which reads its rows front to back; in order of rows on
-/// one worker. Uses no scratch but 16 KiB of stack.
+/// type take rows of that type only. `to.cols` must be a multiple of `block_elements(type)`. One task per panel of 16
+/// rows, which reads its rows front to back; in order of rows on one worker. Uses no scratch but 16 KiB of stack.
 inline void pack_weights(executor_ref workers, const packed_matrix& to, std::byte* out, std::size_t first_row,
                          dtype type, const std::byte* source, std::size_t rows) noexcept {
   BLOCKATTN_EXPECTS(first_row + rows <= to.rows && to.cols % block_elements(type) == 0);

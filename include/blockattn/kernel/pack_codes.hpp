@@ -102,7 +102,8 @@ inline void gather_code_row(const packed_matrix& w, std::size_t row, float* out)
     const std::byte* const codes = panel + r * layout.code_bytes() + 4 * slot;
     const std::byte* const upper = panel + layout.upper_at() + r * layout.upper_bytes() + 4 * slot;
     const std::byte* const scales = panel + layout.scales_at() + r * layout.scale_bytes();
-    const std::byte* const halves = layout.k_type() ? panel + layout.blocks_at() + r / 8 * layout.block_scale_bytes() : scales;
+    const std::byte* const halves =
+        layout.k_type() ? panel + layout.blocks_at() + r / 8 * layout.block_scale_bytes() : scales;
     block.scale = detail::load_f16(halves + 2 * slot);
     if (has_offsets(w.type)) block.minimum = detail::load_f16(halves + 32 + 2 * slot);
     if (layout.k_type()) {
