@@ -40,29 +40,48 @@ class rotation {
   rotation(ba::executor_ref workers, ba::dtype type, const shape& s) {
     ba::packed_matrix m{nullptr, type, s.n, s.k};
     const std::size_t copies = std::max<std::size_t>(1, (std::size_t{128} << 20) / std::max<std::size_t>(1, m.bytes()));
-    std::vector<float> row(s.k);
     for (std::size_t c = 0; c < copies; ++c) {
       bytes_.emplace_back(m.bytes());
       m.data = bytes_.back().data();
-      for (std::size_t r = 0; r < s.n; ++r) {
-        for (std::size_t k = 0; k < s.k; ++k) row[k] = value(k + s.k * (r + s.n * c));
-        ba::pack_weights(workers, m, bytes_.back().data(), r, ba::dtype::f32,
-                         reinterpret_cast<const std::byte*>(row.data()), 1);
-      }
+      for (std::size_t r = 0; r < s.n; ++r) pack_row(workers, m, r, s.k * (r + s.n * c));
       matrices_.push_back(m);
     }
   }
   [[nodiscard]] const ba::packed_matrix& next() { return matrices_[at_++ % matrices_.size()]; }
 
  private:
+  void pack_row(ba::executor_ref workers, const ba::packed_matrix& m, std::size_t r, std::size_t seed) {
+    if (!ba::is_quantized(m.type)) {
+      std::vector<float> row(m.cols);
+      for (std::size_t k = 0; k < m.cols; ++k) row[k] = value(k + seed);
+      ba::pack_weights(workers, m, bytes_.back().data(), r, ba::dtype::f32, reinterpret_cast<const std::byte*>(row.data()), 1);
+      return;
+    }
+    // Any bytes are codes; halves get an ordinary exponent: magnitudes from 1/32 to 1/16.
+    const std::size_t size = ba::block_bytes(m.type);
+    std::vector<std::byte> row(m.cols / ba::block_elements(m.type) * size);
+    for (std::size_t i = 0; i < row.size(); ++i) row[i] = static_cast<std::byte>(static_cast<int>(value(i + seed) * 0x1p23f) >> 9 & 0xff);
+    const std::size_t scale = m.type == ba::dtype::q6_k ? 209 : 1;
+    for (std::size_t at = 0; at < row.size(); at += size) {
+      row[at + scale] = (row[at + scale] & std::byte{0x83}) | std::byte{0x28};
+      if (ba::has_offsets(m.type)) row[at + 3] = (row[at + 3] & std::byte{0x83}) | std::byte{0x28};
+    }
+    ba::pack_weights(workers, m, bytes_.back().data(), r, m.type, row.data(), 1);
+  }
+
   std::vector<ba::aligned_buffer<>> bytes_;
   std::vector<ba::packed_matrix> matrices_;
   std::size_t at_ = 0;
 };
 
-// A few elements against double.
-bool right(const ba::packed_matrix& w, bool rounded, const std::vector<float>& x, const std::vector<float>& y,
+// A few elements against double, from the rows as they are multiplied.
+bool right(const ba::packed_matrix& w, bool rounded, bool codes, std::vector<float> x, const std::vector<float>& y,
            const shape& s) {
+  if (codes)
+    for (std::size_t i = 0; i + 32 <= x.size(); i += 32) {
+      const ba::code_run run = ba::round_to_codes(&x[i]);
+      for (std::size_t k = 0; k < 32; ++k) x[i + k] = run.scale * static_cast<float>(run.code[k]);
+    }
   std::vector<float> row(s.k);
   for (std::size_t j = 0; j < s.n; j += s.n / 5 + 1) {
     ba::gather_row(w, j, row.data());
@@ -86,6 +105,8 @@ struct format {
   ba::compute_type compute;
 };
 
+enum class limit { reading, pairs, codes, floats };
+
 void run(benchmark::State& state, const format& f, const shape& s, std::size_t workers) {
   ba::thread_executor pool(workers, std::chrono::microseconds(200));
   rotation weights(pool, f.type, s);
@@ -95,18 +116,25 @@ void run(benchmark::State& state, const format& f, const shape& s, std::size_t w
   const ba::packed_matrix first = weights.next();
   ba::aligned_buffer<> scratch(ba::project_scratch(first, f.compute, s.rows));
   ba::project(pool, first, f.compute, x.data(), s.k, s.rows, y.data(), s.n, scratch.bytes());
-  if (!right(first, rounded, x, y, s)) {
+  const bool codes = ba::is_quantized(f.type) && f.compute == ba::compute_type::automatic;
+  if (!right(first, rounded, codes, x, y, s)) {
     state.SkipWithError("wrong result");
     return;
   }
 
   const bool reading = s.rows <= 4;
+  const limit bound = reading ? limit::reading : rounded ? limit::pairs : codes ? limit::codes : limit::floats;
   const auto peak_now = [&] {
-    return reading ? bench::read_bandwidth(pool) : rounded ? bench::bf16_peak(pool) : bench::fma_peak(pool);
+    switch (bound) {
+      case limit::reading: return bench::read_bandwidth(pool);
+      case limit::pairs: return bench::bf16_peak(pool);
+      case limit::codes: return bench::code_peak(pool);
+      default: return bench::fma_peak(pool);
+    }
   };
   // The machine is shared and its clock moves: the largest peak seen so far counts, so that no share is flattered.
-  static std::map<std::pair<int, std::size_t>, double> largest;
-  double& peak = largest[{reading ? 0 : rounded ? 1 : 2, workers}];
+  static std::map<std::pair<limit, std::size_t>, double> largest;
+  double& peak = largest[{bound, workers}];
   peak = std::max(peak, peak_now());
   std::vector<double> times;
   for (auto _ : state) {
@@ -130,15 +158,27 @@ void run(benchmark::State& state, const format& f, const shape& s, std::size_t w
 int main(int argc, char** argv) {
   static constexpr format formats[] = {{"f32", ba::dtype::f32, ba::compute_type::automatic},
                                        {"bf16_widened", ba::dtype::bf16, ba::compute_type::f32},
-                                       {"bf16", ba::dtype::bf16, ba::compute_type::automatic}};
-  static constexpr shape shapes[] = {{1, 2048, 8192},   {2, 2048, 8192},   {4, 2048, 8192},    {8, 2048, 8192},
+                                       {"bf16", ba::dtype::bf16, ba::compute_type::automatic},
+                                       {"f16", ba::dtype::f16, ba::compute_type::automatic},
+                                       {"q8_0", ba::dtype::q8_0, ba::compute_type::automatic},
+                                       {"q8_0_f32", ba::dtype::q8_0, ba::compute_type::f32},
+                                       {"q4_0", ba::dtype::q4_0, ba::compute_type::automatic},
+                                       {"q4_1", ba::dtype::q4_1, ba::compute_type::automatic},
+                                       {"q5_0", ba::dtype::q5_0, ba::compute_type::automatic},
+                                       {"q5_1", ba::dtype::q5_1, ba::compute_type::automatic},
+                                       {"q4_k", ba::dtype::q4_k, ba::compute_type::automatic},
+                                       {"q5_k", ba::dtype::q5_k, ba::compute_type::automatic},
+                                       {"q6_k", ba::dtype::q6_k, ba::compute_type::automatic}};
+  static constexpr shape shapes[] = {{1, 2048, 8192},   {2, 2048, 8192},   {4, 2048, 8192},    {8, 2048, 8192},   {4, 8192, 2048},
                                      {16, 2048, 8192},  {50, 2048, 2048},  {50, 2048, 8192},   {50, 8192, 2048},
                                      {512, 2048, 2048}, {512, 2048, 8192}, {512, 8192, 2048},  {512, 4096, 14336},
                                      {512, 14336, 4096}, {1, 8192, 2048},  {1, 2048, 128256},  {1, 288, 768},
                                      {64, 288, 1536}};
   for (const format& f : formats) {
     if (f.type == ba::dtype::bf16 && f.compute == ba::compute_type::automatic && !ba::has_bf16_dot) continue;
-    for (const shape& s : shapes)
+    if (f.type == ba::dtype::f16 && ba::panel_type(f.type) != f.type) continue;
+    for (const shape& s : shapes) {
+      if (s.k % ba::block_elements(f.type) != 0) continue;
       for (const std::size_t workers : {1u, 2u}) {
         const std::string name = std::string(f.name) + "/" + std::to_string(s.rows) + "/" + std::to_string(s.k) + "/" +
                                  std::to_string(s.n) + "/workers:" + std::to_string(workers);
@@ -146,6 +186,7 @@ int main(int argc, char** argv) {
             ->UseRealTime()
             ->Unit(benchmark::kMillisecond);
       }
+    }
   }
   benchmark::AddCustomContext("isa", ba::isa_name());
   benchmark::Initialize(&argc, argv);

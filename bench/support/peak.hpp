@@ -11,6 +11,7 @@
 #include <blockattn/core/executor.hpp>
 #include <blockattn/core/memory.hpp>
 #include <blockattn/simd/amx.hpp>
+#include <blockattn/simd/code_dot.hpp>
 #include <blockattn/simd/dot.hpp>
 
 namespace bench {
@@ -79,6 +80,25 @@ double dot_peak(ba::executor_ref workers) {
   } else {
     return 0.0;
   }
+}
+
+/// Gop/s of integer products of codes (a product and a sum are two operations), as the tile kernel multiplies them from
+/// the L1 cache, without scales.
+inline double code_peak(ba::executor_ref workers) {
+  constexpr std::size_t rows = ba::f32x16::registers == 1 ? 12 : ba::f32x16::registers == 2 ? 4 : 3;
+  constexpr std::size_t steps = 200'000;
+  const double time = shortest(workers, 15, [](std::size_t) {
+    alignas(64) std::byte a[8 * rows] = {};
+    alignas(64) std::uint8_t b[64] = {};
+    asm volatile("" : : "m"(a), "m"(b) : "memory");
+    ba::i32x16 acc[rows][1];
+    ba::unroll<rows>([&](auto r) BLOCKATTN_LAMBDA_INLINE { acc[r][0] = ba::broadcast(std::int32_t{0}); });
+    for (std::size_t i = 0; i < steps; ++i) {
+      ba::code_step::apply<rows, 1>(acc, a, ba::code_step::row_bytes, b, 0);
+    }
+    ba::unroll<rows>([&](auto r) BLOCKATTN_LAMBDA_INLINE { keep(acc[r][0]); });
+  });
+  return 8e-9 * static_cast<double>(workers.concurrency() * rows * steps * 16) / time;
 }
 
 /// 1e9 operations a second of products of whole tiles of bf16 (or of 8-bit integers) from tile registers, two by two as

@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <span>
 
+#include "expanded_gemm.hpp"
 #include "gemm_amx.hpp"
 #include "kernel_set.hpp"
 #include "tile.hpp"
@@ -21,6 +22,9 @@ namespace blockattn::inline v0 {
 inline namespace BLOCKATTN_ISA {
 
 namespace isa_detail {
+/// So many rows are bound by reading the weights: halves are widened in the tile, not beforehand for several tiles.
+inline constexpr std::size_t few_rows = 4;
+
 /// How a product is cut. A function of the shape and the types, never of the executor.
 template <class Panel, class Row>
 struct projection_plan {
@@ -184,10 +188,21 @@ void project_as(executor_ref workers, const packed_matrix& w, const float* x, st
 }
 }  // namespace isa_detail
 
+/// The type of panels for weights stored as `stored`: the type itself, so that memory holds what the file holds; f32 for
+/// f16 where no instruction widens halves.
+[[nodiscard]] constexpr dtype panel_type(dtype stored) noexcept {
+  return stored == dtype::f16 && !has_f16 ? dtype::f32 : stored;
+}
+
 /// Bytes of scratch that `project` needs for `rows` rows: a copy of the rows in the order and type that the kernel
 /// reads; none for few rows of floats. Depends on nothing but the arguments.
 [[nodiscard]] inline std::size_t project_scratch(const packed_matrix& w, compute_type compute, std::size_t rows) noexcept {
   if (w.type == dtype::f32) return isa_detail::projection_plan<float, float>(w, rows).scratch_bytes();
+  if (w.type == dtype::f16 && rows <= isa_detail::few_rows)
+    return isa_detail::projection_plan<f16, float>(w, rows).scratch_bytes();
+  if (is_quantized(w.type) && compute == compute_type::automatic)
+    return isa_detail::expanded_plan<isa_detail::code_product>(w, rows).scratch_bytes(w);
+  if (w.type != dtype::bf16) return isa_detail::expanded_plan<isa_detail::float_product>(w, rows).scratch_bytes(w);
   if (compute == compute_type::f32) return isa_detail::projection_plan<bf16, float>(w, rows).scratch_bytes();
 #if BLOCKATTN_HAS_AMX
   if (amx_granted()) return isa_detail::amx_plan(w, rows).scratch_bytes();
@@ -210,6 +225,12 @@ inline void project(executor_ref workers, const packed_matrix& w, compute_type c
     for (std::size_t r = 0; r < rows; ++r) std::fill_n(y + r * y_stride, w.rows, 0.0f);
   } else if (w.type == dtype::f32) {
     isa_detail::project_as<float, float>(workers, w, x, x_stride, rows, y, y_stride, scratch);
+  } else if (w.type == dtype::f16 && rows <= isa_detail::few_rows) {
+    isa_detail::project_as<f16, float>(workers, w, x, x_stride, rows, y, y_stride, scratch);
+  } else if (is_quantized(w.type) && compute == compute_type::automatic) {
+    isa_detail::project_expanded<isa_detail::code_product>(workers, w, x, x_stride, rows, y, y_stride, scratch);
+  } else if (w.type != dtype::bf16) {
+    isa_detail::project_expanded<isa_detail::float_product>(workers, w, x, x_stride, rows, y, y_stride, scratch);
   } else if (compute == compute_type::f32) {
     isa_detail::project_as<bf16, float>(workers, w, x, x_stride, rows, y, y_stride, scratch);
 #if BLOCKATTN_HAS_AMX

@@ -11,30 +11,39 @@
 #include "../core/element.hpp"
 #include "../core/executor.hpp"
 #include "../tensor/kv_panels.hpp"
+#include "code_panels.hpp"
 #include "rope_config.hpp"
 
 namespace blockattn::inline v0 {
 
 /// A weight matrix of shape (rows, cols), repacked for the kernels; not owned. Layout, the same on every ISA:
 ///
-///     [ceil(rows/16)][ceil(cols/lane)][16 rows][lane cols]      lane = 1 for f32, 2 for bf16; padding is zero
+///     [ceil(rows/16)][ceil(cols/lane)][16 rows][lane cols]      lane = 1 for f32 and f16, 2 for bf16; padding is zero
 ///
-/// which is the layout of keys in tensor/kv_panels.hpp with output rows for keys: a projection and a score are the
-/// same product.
+/// For f32 and bf16 it is the layout of keys in tensor/kv_panels.hpp with output rows for keys: a projection and a score
+/// are the same product. Panels of quantised types: kernel/code_panels.hpp.
 struct packed_matrix {
   const std::byte* data = nullptr;  // 64-byte aligned
-  dtype type = dtype::f32;          // f32 or bf16
+  dtype type = dtype::f32;          // any weight type
   std::size_t rows = 0;             // outputs
-  std::size_t cols = 0;             // inputs
+  std::size_t cols = 0;             // inputs; a multiple of block_elements(type)
 
-  [[nodiscard]] constexpr std::size_t lane() const noexcept { return lane_elements_of(type); }
-  /// Bytes of one panel of 16 rows.
-  [[nodiscard]] constexpr std::size_t panel_bytes() const noexcept { return ceil_div(cols, lane()) * panel_width * 4; }
+  /// Columns that lie side by side: 4 for quantised types.
+  [[nodiscard]] constexpr std::size_t lane() const noexcept {
+    return is_quantized(type) ? 4 : type == dtype::bf16 ? 2 : 1;
+  }
+  /// Bytes of one panel of 16 rows; a multiple of 64.
+  [[nodiscard]] constexpr std::size_t panel_bytes() const noexcept {
+    if (is_quantized(type)) return code_panels{type, cols}.bytes();
+    return round_up(ceil_div(cols, lane()) * panel_width * lane() * block_bytes(type), alignment);
+  }
   [[nodiscard]] constexpr std::size_t bytes() const noexcept { return ceil_div(rows, panel_width) * panel_bytes(); }
 };
 
-/// How a product with bf16 weights is computed. `automatic`: by products of bf16 pairs where the instruction set has
-/// them (the row is rounded to bf16), else in float. `f32`: always in float, products exact, rows not rounded.
+/// How a product with bf16 or quantised weights is computed. `automatic`: by products of bf16 pairs where the instruction
+/// set has them (the row is rounded to bf16), else in float; of 8-bit codes for quantised weights (the row is rounded to
+/// codes of 8 bits in groups of 32, kernel/code_rows.hpp). `f32`: in float with the weights as they decode, rows not
+/// rounded. Weights in f32 and f16 are always multiplied in float.
 enum class compute_type : std::uint8_t { automatic, f32 };
 
 /// A run of stored keys and values that queries attend to: a placed block, or the tokens that a context owns; of one
@@ -88,7 +97,9 @@ concept kernel_set =
              const std::byte* in, std::byte* out, const float* x, float* y, std::span<std::byte> scratch,
              std::span<const attention_job> jobs, const attention_shape& shape, const kv_shape& kv, rope_layout layout) {
       { K::isa() } -> std::convertible_to<const char*>;
-      // Weights: panels from rows, one row back, y(n, w.rows) = x(n, w.cols) W^T.
+      // Weights: the type of panels for rows of a type (the type itself, or f32), panels from rows, one row back,
+      // y(n, w.rows) = x(n, w.cols) W^T.
+      { K::panel_type(type) } noexcept -> std::same_as<dtype>;
       { K::pack(workers, w, out, n, type, in, n) } noexcept;
       { K::gather(w, n, y) } noexcept;
       { K::project_scratch(w, compute, n) } noexcept -> std::same_as<std::size_t>;

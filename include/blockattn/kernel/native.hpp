@@ -18,6 +18,7 @@ inline namespace BLOCKATTN_ISA {
 struct native_kernels {
   [[nodiscard]] static const char* isa() noexcept { return isa_name(); }
 
+  [[nodiscard]] static dtype panel_type(dtype stored) noexcept;
   static void pack(executor_ref workers, const packed_matrix& to, std::byte* out, std::size_t first_row, dtype type,
                    const std::byte* source, std::size_t rows) noexcept;
   static void gather(const packed_matrix& w, std::size_t row, float* out) noexcept;

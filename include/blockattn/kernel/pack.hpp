@@ -10,8 +10,8 @@
 
 #include "../simd/batch.hpp"
 #include "kernel_set.hpp"
+#include "pack_codes.hpp"
 #include "pack_int8.hpp"
-#include "quantize.hpp"
 
 namespace blockattn::inline v0 {
 inline namespace BLOCKATTN_ISA {
@@ -28,6 +28,14 @@ inline void narrow_run(const float* in, std::size_t n, bf16* out) noexcept {
   for (; i + 16 <= n; i += 16) store(out + i, load(in + i));
   for (; i < n; ++i) out[i] = to_bf16(in[i]);
 }
+
+inline void narrow_run(const float* in, std::size_t n, f16* out) noexcept {
+  for (std::size_t i = 0; i < n; ++i) out[i] = to_f16(in[i]);
+}
+
+// Columns that lie side by side in a panel of weights.
+template <class T>
+inline constexpr std::size_t weight_lane = std::is_same_v<T, bf16> ? 2 : 1;
 
 // Columns [first, first + n) of a row, as elements of the panel.
 template <class T>
@@ -48,7 +56,7 @@ void decode_columns(dtype type, const std::byte* row, std::size_t first, std::si
 template <class T>
 void pack_panel(dtype type, const std::byte* source, std::size_t row_bytes, std::size_t cols, std::size_t begin,
                 std::size_t end, T* panel, std::size_t slot) noexcept {
-  constexpr std::size_t lane = lane_elements<T>;
+  constexpr std::size_t lane = weight_lane<T>;
   const std::size_t rows = end - begin;
   T block[panel_width][pack_columns];
   for (std::size_t first = 0; first < cols; first += pack_columns) {
@@ -76,9 +84,11 @@ void pack_all(executor_ref workers, const packed_matrix& to, T* out, std::size_t
     const std::size_t top = (first_panel + i) * panel_width;  // the matrix row of the panel's row 0
     const std::size_t begin = std::max(top, first_row), end = std::min(top + panel_width, first_row + rows);
     pack_panel(type, source, row_bytes, to.cols, begin - first_row, end - first_row, panel, begin - top);
+    // An odd number of columns of halves leaves half a cache line.
+    std::fill(panel + ceil_div(to.cols, to.lane()) * to.lane() * panel_width, panel + panel_elements, T{});
     if (end != to.rows) return;
     // The matrix ends here: what is left of its last panel is padding.
-    constexpr std::size_t lane = lane_elements<T>;
+    constexpr std::size_t lane = weight_lane<T>;
     for (std::size_t k = 0; k < panel_elements; k += panel_width * lane)
       std::fill(panel + k + (end - top) * lane, panel + k + panel_width * lane, T{});
   });
@@ -90,15 +100,20 @@ void pack_all(executor_ref workers, const packed_matrix& to, T* out, std::size_t
 /// that share their input, as q, k and v do, are stacked by several calls. Rows may come in any order of calls; the
 /// call that writes the last row zeroes the padding behind it.
 ///
-/// Equal types keep their bits; others are decoded to float and, for bf16 panels, rounded. `to.cols` must be a multiple
-/// of `block_elements(type)`. One task per panel of 16 rows, which reads its rows front to back; in order of rows on
-/// one worker. Uses no scratch but 16 KiB of stack.
+/// Equal types keep their bits; others are decoded to float and, for bf16 and f16 panels, rounded. Panels of a quantised
+/// type take rows of that type only. `to.cols` must be a multiple of `block_elements(type)`. One task per panel of 16
+/// rows, which reads its rows front to back; in order of rows on one worker. Uses no scratch but 16 KiB of stack.
 inline void pack_weights(executor_ref workers, const packed_matrix& to, std::byte* out, std::size_t first_row,
                          dtype type, const std::byte* source, std::size_t rows) noexcept {
   BLOCKATTN_EXPECTS(first_row + rows <= to.rows && to.cols % block_elements(type) == 0);
   if (rows == 0) return;
-  if (to.type == dtype::f32) {
+  if (is_quantized(to.type)) {
+    BLOCKATTN_EXPECTS(type == to.type);
+    pack_code_weights(workers, to, out, first_row, source, rows);
+  } else if (to.type == dtype::f32) {
     isa_detail::pack_all(workers, to, reinterpret_cast<float*>(out), first_row, type, source, rows);
+  } else if (to.type == dtype::f16) {
+    isa_detail::pack_all(workers, to, reinterpret_cast<f16*>(out), first_row, type, source, rows);
   } else {
     BLOCKATTN_EXPECTS(to.type == dtype::bf16);
     isa_detail::pack_all(workers, to, reinterpret_cast<bf16*>(out), first_row, type, source, rows);
@@ -110,7 +125,12 @@ inline void gather_row(const packed_matrix& w, std::size_t row, float* out) noex
   BLOCKATTN_EXPECTS(row < w.rows);
   const std::byte* panel = w.data + row / panel_width * w.panel_bytes();
   const std::size_t slot = row % panel_width;
-  if (w.type == dtype::f32) {
+  if (is_quantized(w.type)) {
+    gather_code_row(w, row, out);
+  } else if (w.type == dtype::f16) {
+    const std::byte* in = panel + 2 * slot;
+    for (std::size_t k = 0; k < w.cols; ++k) out[k] = widen(detail::load_f16(in + k * panel_width * 2));
+  } else if (w.type == dtype::f32) {
     const float* in = reinterpret_cast<const float*>(panel) + slot;
     for (std::size_t k = 0; k < w.cols; ++k) out[k] = in[k * panel_width];
   } else {

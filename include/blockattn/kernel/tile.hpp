@@ -67,15 +67,16 @@ inline constexpr std::size_t tile_rows = 2;
   return groups == 0 ? 1 : groups > most ? most : groups;
 }
 
-/// `rows` rows cut into tiles of nearly equal height: none is left over that would run at a fraction of the speed.
+/// `rows` rows cut into tiles of nearly equal height, at most `highest`: none is left over that would run at a fraction
+/// of the speed.
 struct row_tiles {
   std::size_t count = 0;
   std::size_t height = 0;  // of a tile, rounded down
   std::size_t taller = 0;  // the first so many tiles have one row more
 
   constexpr row_tiles() = default;
-  constexpr explicit row_tiles(std::size_t rows, std::size_t most = tile_rows) noexcept
-      : count(ceil_div(rows, most)),
+  constexpr explicit row_tiles(std::size_t rows, std::size_t highest = tile_rows) noexcept
+      : count(ceil_div(rows, highest)),
         height(count == 0 ? 0 : rows / count),
         taller(count == 0 ? 0 : rows % count) {}
 

@@ -168,30 +168,33 @@ class llama<Kernels, Allocator>::binder {
     return {};
   }
 
-  // Stacks matrices of one width into one packed matrix, so that they become one product.
-  result<void> matrix(std::initializer_list<part> parts, std::size_t cols, packed_matrix& out) {
-    std::size_t rows = 0;
-    bool all_bf16 = true;
+  // Stacks matrices of one width, so that they become one product: neighbours whose panels have one type.
+  result<void> matrix(std::initializer_list<part> parts, std::size_t cols, stacked_matrix& out) {
+    std::size_t sizes[3] = {};  // tensors of each part of the stack
+    out.parts = 0;
     for (const part& p : parts) {
       const auto info = expect(p.name, p.rows, cols);
       if (!info) return info.error();
-      rows += p.rows;
-      all_bf16 = all_bf16 && info->type == dtype::bf16;
+      const dtype type = Kernels::panel_type(info->type);
+      if (out.parts == 0 || out.part[out.parts - 1].type != type) out.part[out.parts++] = {nullptr, type, 0, cols};
+      out.part[out.parts - 1].rows += p.rows;
+      ++sizes[out.parts - 1];
     }
-    packed_matrix to{nullptr, all_bf16 ? dtype::bf16 : dtype::f32, rows, cols};
-    std::byte* panels = model_.buffers_.emplace_back(to.bytes(), allocator_).data();
-    to.data = panels;
-    std::size_t first = 0;
-    for (const part& p : parts) {
-      const tensor_info info = *source_.find(p.name);
-      const auto bytes = read(p.name, info);
-      if (!bytes) return bytes.error();
-      Kernels::pack(options_.workers ? *options_.workers : executor_ref(alone_), to, panels, first, info.type,
-                    half_split(p, bytes->bytes()).data(), p.rows);
-      first += p.rows;
-      done(p.name);
+    const part* next = parts.begin();
+    for (std::size_t i = 0; i < out.parts; ++i) {
+      packed_matrix& to = out.part[i];
+      std::byte* panels = model_.buffers_.emplace_back(to.bytes(), allocator_).data();
+      to.data = panels;
+      for (std::size_t first = 0; sizes[i] != 0; --sizes[i], ++next) {
+        const tensor_info info = *source_.find(next->name);
+        const auto bytes = read(next->name, info);
+        if (!bytes) return bytes.error();
+        Kernels::pack(options_.workers ? *options_.workers : executor_ref(alone_), to, panels, first, info.type,
+                      half_split(*next, bytes->bytes()).data(), next->rows);
+        first += next->rows;
+        done(next->name);
+      }
     }
-    out = to;
     return {};
   }
 

@@ -7,6 +7,7 @@
 /// block alike.
 #pragma once
 
+#include <array>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -68,16 +69,21 @@ class llama {
                arena<ScratchAllocator>& scratch) const;
 
  private:
+  // Matrices that share their input, one below the other: neighbours of one type are one matrix.
+  struct stacked_matrix {
+    std::array<packed_matrix, 3> part;
+    std::size_t parts = 0;
+  };
   struct layer {
     const float* attention_norm = nullptr;  // (dim)
-    packed_matrix qkv;                      // (heads*head_dim + 2*kv_heads*head_dim, dim)
+    stacked_matrix qkv;                     // (heads*head_dim + 2*kv_heads*head_dim, dim)
     const float* qkv_bias = nullptr;        // (qkv.rows), or null
     const float* query_norm = nullptr;      // (head_dim), or null
     const float* key_norm = nullptr;        // (head_dim), or null
-    packed_matrix out;                      // (dim, heads*head_dim)
+    stacked_matrix out;                     // (dim, heads*head_dim)
     const float* ffn_norm = nullptr;        // (dim)
-    packed_matrix gate_up;                  // (2*ffn, dim)
-    packed_matrix down;                     // (dim, ffn)
+    stacked_matrix gate_up;                 // (2*ffn, dim)
+    stacked_matrix down;                    // (dim, ffn)
     // Over what attention and the feed-forward layer add, (dim), or null.
     const float* attention_post_norm = nullptr;
     const float* ffn_post_norm = nullptr;
@@ -94,8 +100,8 @@ class llama {
   std::shared_ptr<const rope_frequencies> rope_;
   compute_type compute_ = compute_type::automatic;
   hash128 fingerprint_;
-  packed_matrix embedding_;  // (vocab, dim)
-  packed_matrix head_;       // (vocab, dim), the same panels as the embedding if tied
+  stacked_matrix embedding_;  // (vocab, dim), one part
+  stacked_matrix head_;       // (vocab, dim), the same panels as the embedding if tied
   const float* final_norm_ = nullptr;
   std::vector<layer> layers_;
   std::vector<buffer, buffer_allocator> buffers_;  // what all the pointers point into
@@ -177,7 +183,7 @@ void llama<Kernels, Allocator>::forward(const forward_pass& pass, const kv_shape
   const auto tables = scratch.template take<float>(rows * table_floats);  // cos and sin of each row's position
 
   detail::for_rows(workers, rows, [&](std::size_t r) {
-    Kernels::gather(embedding_, static_cast<std::size_t>(pass.ids[r]), &x[r * c.dim]);
+    Kernels::gather(embedding_.part[0], static_cast<std::size_t>(pass.ids[r]), &x[r * c.dim]);
     if (c.embedding_scale != 1)
       for (std::size_t d = 0; d < c.dim; ++d) x[r * c.dim + d] *= c.embedding_scale;
     scaled_table(*rope_, pass.positions[r], &tables[r * table_floats]);
@@ -208,14 +214,16 @@ void llama<Kernels, Allocator>::forward(const forward_pass& pass, const kv_shape
     aim_at_layer(l);
     kernel_scratch = std::max(kernel_scratch, Kernels::attend_scratch(workers.concurrency(), jobs, shape));
   }
-  const layer& any = layers_.front();
-  for (const packed_matrix* w : {&any.qkv, &any.out, &any.gate_up, &any.down, &head_})
-    kernel_scratch = std::max(kernel_scratch, Kernels::project_scratch(*w, compute_, rows));
+  for (const layer& any : layers_)  // types may differ from layer to layer
+    for (const stacked_matrix* w : {&any.qkv, &any.out, &any.gate_up, &any.down, &head_})
+      for (std::size_t p = 0; p < w->parts; ++p)
+        kernel_scratch = std::max(kernel_scratch, Kernels::project_scratch(w->part[p], compute_, rows));
   const auto work = scratch.template take<std::byte>(kernel_scratch);
 
-  const auto project = [&](const packed_matrix& w, const float* in, std::size_t in_stride, std::size_t n, float* out,
+  const auto project = [&](const stacked_matrix& w, const float* in, std::size_t in_stride, std::size_t n, float* out,
                            std::size_t out_stride) {
-    Kernels::project(workers, w, compute_, in, in_stride, n, out, out_stride, work);
+    for (std::size_t p = 0; p < w.parts; out += w.part[p++].rows)
+      Kernels::project(workers, w.part[p], compute_, in, in_stride, n, out, out_stride, work);
   };
 
   // What a sublayer made joins the residual stream, normed before where the model has post norms.

@@ -128,6 +128,17 @@ BLOCKATTN_INLINE void prefetch(const void* p) noexcept {
 #endif
 }
 
+/// The same for the L1 cache.
+BLOCKATTN_INLINE void prefetch_near(const void* p) noexcept {
+#if defined(__GNUC__) || defined(__clang__)
+  __builtin_prefetch(p, 0, 3);
+#elif defined(__SSE2__)
+  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0);
+#else
+  (void)p;
+#endif
+}
+
 BLOCKATTN_INLINE f32x16 broadcast(float x) noexcept {
   const native_f32 v(x);
   return isa_detail::make16([&](std::size_t) BLOCKATTN_LAMBDA_INLINE { return v; });
@@ -233,6 +244,43 @@ BLOCKATTN_INLINE f32x16 load(const bf16* p) noexcept {
   for (std::size_t i = 0; i < 16; ++i) v[i] = widen(p[i]);
   return load(v);
 #endif
+}
+
+/// Whether halves are widened by instructions.
+#if defined(__AVX512F__) || defined(__F16C__) || defined(__aarch64__)
+inline constexpr bool has_f16 = true;
+#else
+inline constexpr bool has_f16 = false;
+#endif
+
+namespace isa_detail {
+// As many halves as a native register has lanes, widened exactly.
+BLOCKATTN_INLINE native_f32 widen_halves(const std::byte* p) noexcept {
+#if defined(__AVX512F__)
+  return _mm512_maskz_cvtph_ps(static_cast<__mmask16>(-1), _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+#elif defined(__F16C__)
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+#elif defined(__aarch64__)
+  std::uint16_t bits[4];
+  std::memcpy(bits, p, 8);
+  return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(bits)));
+#else
+  alignas(alignment) float v[native_f32::size];
+  for (std::size_t i = 0; i < native_f32::size; ++i) {
+    f16 x;
+    std::memcpy(&x, p + 2 * i, 2);
+    v[i] = widen(x);
+  }
+  return native_f32::load_aligned(v);
+#endif
+}
+}  // namespace isa_detail
+
+/// Sixteen consecutive halves, widened exactly.
+BLOCKATTN_INLINE f32x16 load_f16(const std::byte* p) noexcept {
+  return isa_detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE {
+    return isa_detail::widen_halves(p + 2 * i * native_f32::size);
+  });
 }
 
 /// Each lane rounded to bf16, to nearest, ties to even, as a 32-bit lane that holds the float with that value.

@@ -101,6 +101,19 @@ struct dot_step<bf16, float> {
   }
 };
 
+/// f16 storage, float arithmetic: exact products. A panel holds sixteen halves for each step.
+template <>
+struct dot_step<f16, float> {
+  static constexpr std::size_t lane = 1;
+  template <std::size_t Rows, std::size_t Cols>
+  static BLOCKATTN_INLINE void apply(f32x16 (&acc)[Rows][Cols], const float* row, std::size_t row_stride,
+                                     const f16* panel, std::size_t panel_stride) noexcept {
+    isa_detail::multiply<Rows, Cols>(acc, row, row_stride, [&](std::size_t c, std::size_t i) BLOCKATTN_LAMBDA_INLINE {
+      return isa_detail::widen_halves(reinterpret_cast<const std::byte*>(panel + c * panel_stride + i * native_f32::size));
+    });
+  }
+};
+
 #if defined(__AVX512BF16__) && defined(__AVX512VL__)
 template <>
 struct dot_step<bf16, bf16> {

@@ -33,6 +33,8 @@
 #else
 #define BLOCKATTN_ISA isa_x86_64_v4
 #endif
+#elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__) && defined(__AVXVNNI__)
+#define BLOCKATTN_ISA isa_x86_64_v3_vnni
 #elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #define BLOCKATTN_ISA isa_x86_64_v3
 #elif defined(__AVX__)
@@ -41,8 +43,16 @@
 #define BLOCKATTN_ISA isa_x86_64_sse41
 #elif defined(__SSE2__)
 #define BLOCKATTN_ISA isa_x86_64
+#elif defined(__aarch64__) && defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC) && defined(__ARM_FEATURE_MATMUL_INT8)
+#define BLOCKATTN_ISA isa_neon64_bf16_i8mm
+#elif defined(__aarch64__) && defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC) && defined(__ARM_FEATURE_DOTPROD)
+#define BLOCKATTN_ISA isa_neon64_bf16_dot
 #elif defined(__aarch64__) && defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
 #define BLOCKATTN_ISA isa_neon64_bf16
+#elif defined(__aarch64__) && defined(__ARM_FEATURE_MATMUL_INT8)
+#define BLOCKATTN_ISA isa_neon64_i8mm
+#elif defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD)
+#define BLOCKATTN_ISA isa_neon64_dot
 #elif defined(__aarch64__)
 #define BLOCKATTN_ISA isa_neon64
 #else
