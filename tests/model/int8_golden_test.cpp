@@ -32,9 +32,11 @@ TEST_CASE("int8 on trained models: logits and perplexity", "[session][golden][in
   BLOCKATTN_REQUIRE_DATA(folder);
   struct trained {
     const char* name;
-    double logits, nats;  // bounds: about twice what was measured
+    double logits, nats;  // bounds, about twice what was measured
   };
-  for (const trained& t : {trained{"stories260K", 0.25, 0.004}, trained{"babyllama105", 0.25, 0.004}}) {
+  // Of logits the largest error of all rows: with heads of 8 dims and 16, one code more or less is much of a key. bf16:
+  // 0.12 and 0.06. The likelihood of text hardly moves: by 0.003 nats at most, where bf16 moves it by 0.0005.
+  for (const trained& t : {trained{"stories260K", 1.6, 0.006}, trained{"babyllama105", 0.35, 0.002}}) {
     const auto source = ba::gguf_weights::open(folder / "models" / (std::string(t.name) + "-f32.gguf")).value();
     const auto model = ba::llama<>::bind(source, {.compute = ba::compute_type::f32}).value();
     const auto fast = ba::llama<>::bind(source).value();  // 16-bit rows
@@ -70,7 +72,7 @@ TEST_CASE("int8 on trained models: logits and perplexity", "[session][golden][in
         INFO(said);
         CHECK(error < t.logits);
         CHECK(std::abs(own_change) < t.nats);
-        CHECK(std::abs(other_change) < 10 * t.nats);
+        CHECK(std::abs(other_change) < 0.08);  // of 10.8 and 5.5
       }
     }
   }
