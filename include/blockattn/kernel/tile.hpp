@@ -129,6 +129,10 @@ namespace isa_detail {
 template <class Panel, class Row>
 using tile_function = void (*)(const tile_operands<Panel, Row>&, std::size_t) noexcept;
 
+// The tallest tile that is compiled: halves are multiplied as they lie for few rows only (kernel/gemm.hpp).
+template <class Panel>
+inline constexpr std::size_t tallest = std::is_same_v<Panel, f16> ? std::min<std::size_t>(4, tile_rows) : tile_rows;
+
 // The micro-kernels by height: as wide as the height allows, two groups wide, one group wide.
 template <class Panel, class Row, row_order Order>
 struct tile_table {
@@ -142,10 +146,11 @@ struct tile_table {
             &register_tile<Panel, Row, Order, Rows, 1>};
   }
   template <std::size_t... I>
-  static constexpr std::array<entry, tile_rows> make_all(std::index_sequence<I...>) noexcept {
+  static constexpr std::array<entry, tallest<Panel>> make_all(std::index_sequence<I...>) noexcept {
     return {{make<I + 1>()...}};
   }
-  static constexpr std::array<entry, tile_rows> by_height = make_all(std::make_index_sequence<tile_rows>{});
+  static constexpr std::array<entry, tallest<Panel>> by_height =
+      make_all(std::make_index_sequence<tallest<Panel>>{});
 };
 }  // namespace isa_detail
 
@@ -154,7 +159,7 @@ struct tile_table {
 template <row_order Order, class Panel, class Row>
 inline void multiply_tile(std::size_t height, std::size_t groups, tile_operands<Panel, Row> o,
                           std::size_t next_step = 0) noexcept {
-  BLOCKATTN_EXPECTS(height >= 1 && height <= tile_rows);
+  BLOCKATTN_EXPECTS(height >= 1 && height <= isa_detail::tallest<Panel>);
   if (next_step == 0) o.next = o.panel;  // the loop prefetches something: let it be a line that is there
   const auto& kernels = isa_detail::tile_table<Panel, Row, Order>::by_height[height - 1];
   const std::size_t widest = tile_groups(height);
