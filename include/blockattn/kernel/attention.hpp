@@ -209,7 +209,8 @@ class task_rows {
       tile_view& tile = w_.tiles[t];
       const key_range seen = visible_keys(tile.low, tile.high, shape_.window, start, keys);
       // In whole steps of the product of weights and values: masked scores weigh nothing.
-      tile.first = seen.empty() ? 0 : static_cast<std::size_t>(seen.first) / panel_width / Tiles::key_tiles * Tiles::key_tiles;
+      constexpr std::size_t whole = Tiles::key_tiles;
+      tile.first = seen.empty() ? 0 : static_cast<std::size_t>(seen.first) / panel_width / whole * whole;
       tile.last = seen.empty() ? 0 : ceil_div(static_cast<std::size_t>(seen.last), panel_width);
       first_ = std::min(first_, tile.first);
       last_ = std::max(last_, tile.last);

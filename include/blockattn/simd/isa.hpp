@@ -13,8 +13,6 @@
 #if ((defined(__AMX_TILE__) && defined(__AMX_BF16__)) || (defined(__AMXTILE__) && defined(__AMXBF16__))) && \
     defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__) && \
     defined(__AVX512BF16__) && defined(__AVX512VNNI__) && defined(__linux__) && defined(__x86_64__)
-#include <sys/syscall.h>
-#include <unistd.h>
 #define BLOCKATTN_HAS_AMX 1
 #else
 #define BLOCKATTN_HAS_AMX 0
@@ -72,8 +70,11 @@ inline namespace BLOCKATTN_ISA {
 /// that all products of a process have the same bits. Thread-safe.
 [[nodiscard]] inline bool amx_granted() noexcept {
   static const bool granted = [] {
-    constexpr long request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
-    return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+    // arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA), for which the C library has no function.
+    constexpr long arch_prctl = 158, request_permission = 0x1023, tile_data = 18;
+    long answer = arch_prctl;
+    asm volatile("syscall" : "+a"(answer) : "D"(request_permission), "S"(tile_data) : "rcx", "r11", "memory");
+    return answer == 0;
   }();
   return granted;
 }
