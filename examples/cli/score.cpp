@@ -21,7 +21,7 @@ std::string key_of(const session& chat, const prompt& p, std::span<const ba::tok
   ba::hasher h;
   const ba::hash128 model = chat.model().fingerprint();
   h.number(model.high).number(model.low).number(o.max_tokens);
-  h.text(o.common.kv).text(o.common.compute).text(o.common.position);
+  h.text(o.common.kv.empty() ? "bf16" : o.common.kv).text(o.common.compute).text(o.common.position);
   h.number(p.blocks.size());
   for (const auto& ids : p.blocks) h.tokens(ids);
   h.tokens(p.question).tokens(expected).number(s.answers.size());

@@ -107,6 +107,7 @@ TEST_CASE("a damaged dataset is named by line and member", "[text]") {
       CHECK(r.error().message.find(c.what) != std::string::npos);
     }
   }
+  CHECK_FALSE(ba::read_dataset(std::string("{\"question\":\"q\",\"answers\":[\"a\"],\"passages\":[]}\0x", 48)));
   const std::string good = "{\"question\":\"q\",\"answers\":[\"a\"],\"passages\":[]}";
   for (const std::string& text : {"[" + good, "[" + good + ",]", "[" + good + " " + good + "]", "[" + good + "}"})
     CHECK_FALSE(ba::read_dataset(text));

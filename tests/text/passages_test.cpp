@@ -21,6 +21,7 @@ TEST_CASE("passages are read line by line", "[text]") {
 
 TEST_CASE("the first bad line is named", "[text]") {
   const std::string good = "{\"title\":\"A\",\"text\":\"x\"}\n\n";
+  CHECK_FALSE(ba::read_passages(std::string("{\"text\":\"x\"}\0 nonsense", 22)));
   for (const std::string bad :
        {"{\"text\":\"x\"", "nonsense", "[]", "\"text\"", "7", "null", "{}", "{\"title\":\"A\"}", "{\"text\":7}",
         "{\"text\":null}", "{\"title\":7,\"text\":\"x\"}", "{\"text\":\"x\"} {\"text\":\"y\"}", "{\"text\":\"\xFF\"}",

@@ -132,8 +132,9 @@ inline void read_context(record_reader& r, const nlohmann::json& o, sample& s) {
   nlohmann::json inner;
   // In the Parquet form of 2WikiMultihopQA the list is a string.
   if (context != nullptr && context->is_string()) {
-    inner = nlohmann::json::parse(context->get_ref<const std::string&>(), nullptr, false);
-    if (inner.is_discarded()) return r.complain("context", "JSON", "another text");
+    const std::string& text = context->get_ref<const std::string&>();
+    inner = nlohmann::json::parse(text, nullptr, false);
+    if (inner.is_discarded() || text.find('\0') != std::string::npos) return r.complain("context", "JSON", "another text");
     context = &inner;
   }
   r.each(context, "context", [&](const nlohmann::json& p, const std::string& at) {
@@ -199,7 +200,8 @@ inline void read_context(record_reader& r, const nlohmann::json& o, sample& s) {
   auto done = for_each_json_record(text, [&](std::string_view record, std::size_t line) -> result<void> {
     const nlohmann::json o = nlohmann::json::parse(record.begin(), record.end(), nullptr, false);
     detail::record_reader r(line);
-    if (o.is_discarded()) {
+    // The parser takes a zero byte for the end of the text, and would not look behind it.
+    if (o.is_discarded() || record.find('\0') != std::string_view::npos) {
       r.complain("", "JSON", "something else");
     } else if (!o.is_object()) {
       r.complain("", "an object", o.type_name());

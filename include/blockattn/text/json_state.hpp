@@ -271,6 +271,9 @@ class state_cutter {
 /// but for the sorting of keys.
 [[nodiscard]] inline result<std::vector<state_block>> segment_json_state(std::string_view json,
                                                                          json_state_options options = {}) {
+  // The parser takes a zero byte for the end of the text, and would not look behind it.
+  if (const std::size_t zero = json.find('\0'); zero != std::string_view::npos)
+    return fail(errc::bad_format, "json state, byte ", zero, ": expected JSON, found a zero byte");
   detail::state_builder builder(options.depth);
   if (!nlohmann::json::sax_parse(json.begin(), json.end(), &builder)) {
     if (builder.error.message.empty()) builder.error = fail(errc::bad_format, "json state: expected JSON");

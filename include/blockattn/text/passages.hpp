@@ -39,7 +39,8 @@ struct passage {
     };
     // The form without exceptions: a discarded value says that the line is not JSON.
     const nlohmann::json object = nlohmann::json::parse(line.begin(), line.end(), nullptr, false);
-    if (object.is_discarded()) return error("JSON", "something else");
+    // The parser takes a zero byte for the end of the text, and would not look behind it.
+    if (object.is_discarded() || line.find('\0') != std::string_view::npos) return error("JSON", "something else");
     if (!object.is_object()) return error("an object with \"title\" and \"text\"", object.type_name());
     passage p;
     const auto text = object.find("text");

@@ -100,6 +100,9 @@ inline constexpr chat_rule chat_rules[] = {
 /// "default" is taken. Errors: `bad_format` names the key; `unsupported` if there is none.
 [[nodiscard]] inline result<std::string> read_chat_template(std::string_view tokenizer_config) {
   const nlohmann::json config = nlohmann::json::parse(tokenizer_config.begin(), tokenizer_config.end(), nullptr, false);
+  // The parser takes a zero byte for the end of the text, and would not look behind it.
+  if (tokenizer_config.find('\0') != std::string_view::npos)
+    return fail(errc::bad_format, "tokenizer_config: expected JSON, found a zero byte");
   if (!config.is_object())
     return fail(errc::bad_format, "tokenizer_config: expected a JSON object, found ",
                 config.is_discarded() ? "something else" : config.type_name());
