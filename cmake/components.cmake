@@ -3,11 +3,15 @@
 # CMakeLists.txt; installing and verifying (each header compiled alone) follow from it.
 include_guard()
 
-# blockattn_component(NAME HEADERS pattern... [EXCLUDE file...] LINK target...)
-# Patterns are relative to include/blockattn. Makes target blockattn_NAME and alias blockattn::NAME; the core is plain
-# `blockattn`.
+# Names of header sets that are verified; all if empty. A build for one instruction set of several need not compile once
+# more what does not depend on it.
+set(BLOCKATTN_VERIFIED_SETS "" CACHE STRING "Header sets compiled alone: HEADERS;vector, all if empty")
+
+# blockattn_component(NAME HEADERS pattern... [VECTOR pattern...] [EXCLUDE file...] LINK target...)
+# Patterns are relative to include/blockattn; VECTOR names those whose code depends on the instruction set, which become
+# the header set `vector`. Makes target blockattn_NAME and alias blockattn::NAME; the core is plain `blockattn`.
 function(blockattn_component name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "HEADERS;EXCLUDE;LINK")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "HEADERS;VECTOR;EXCLUDE;LINK")
   set(root ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/../include)
   cmake_path(NORMAL_PATH root)
   set(target blockattn_${name})
@@ -16,6 +20,7 @@ function(blockattn_component name)
   endif()
 
   list(TRANSFORM arg_HEADERS PREPEND ${root}/blockattn/)
+  list(TRANSFORM arg_VECTOR PREPEND ${root}/blockattn/)
   list(TRANSFORM arg_EXCLUDE PREPEND ${root}/blockattn/)
   file(GLOB headers CONFIGURE_DEPENDS ${arg_HEADERS})
   if(arg_EXCLUDE)
@@ -26,6 +31,13 @@ function(blockattn_component name)
   add_library(blockattn::${name} ALIAS ${target})
   set_target_properties(${target} PROPERTIES EXPORT_NAME ${name})
   target_sources(${target} INTERFACE FILE_SET HEADERS BASE_DIRS ${root} FILES ${headers})
+  if(arg_VECTOR)
+    file(GLOB vector CONFIGURE_DEPENDS ${arg_VECTOR})
+    target_sources(${target} INTERFACE FILE_SET vector TYPE HEADERS BASE_DIRS ${root} FILES ${vector})
+  endif()
+  if(BLOCKATTN_VERIFIED_SETS)
+    set_target_properties(${target} PROPERTIES INTERFACE_HEADER_SETS_TO_VERIFY "${BLOCKATTN_VERIFIED_SETS}")
+  endif()
   target_link_libraries(${target} INTERFACE ${arg_LINK})
   set_property(GLOBAL APPEND PROPERTY BLOCKATTN_TARGETS ${target})
 endfunction()
