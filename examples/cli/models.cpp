@@ -146,7 +146,9 @@ ba::result<ba::context> make_context(const session& chat, std::size_t prompt, st
 ba::result<ba::tokenizer> open_tokenizer(const common_options& o) {
   // Words alone are enough here: a tokenizer's file may stand in the place of the model.
   const word_format words = word_format_of(o.model);
-  if (o.tokenizer.empty() && (words == word_format::hf || words == word_format::tiktoken))
+  std::error_code code;
+  const bool mute = fs::is_directory(o.model, code) && hf_words_beside(o.model).empty();
+  if (o.tokenizer.empty() && !mute && (words == word_format::hf || words == word_format::tiktoken))
     return open_words(o.model, 0);
   const auto k = kind_of(o.model);
   if (!k) return k.error();

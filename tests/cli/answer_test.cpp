@@ -230,8 +230,9 @@ TEST_CASE("cli: a folder of blocks is collected, kept within a budget, exported 
   CHECK((partly.object()["blocks"] == 3 && partly.object()["skipped"] == 1));
   CHECK(partly.err.find(files[1].filename().string()) != std::string::npos);
   flip_byte(archive, 2000);
-  const json refused = run_json({"store", "import", "--store", folder / "fourth", "--from", archive});
-  CHECK((refused["blocks"] == 3 && refused["refused"] == 1));
+  const finished refused = run({"store", "import", "--store", folder / "fourth", "--from", archive, "--json"});
+  CHECK((refused.object()["blocks"] == 3 && refused.object()["refused"] == 1));
+  CHECK_FALSE(refused.err.empty());  // it names the block
 
   // Collecting: what is damaged and what a dead process left go, what is not ours stays; then the oldest.
   std::ofstream(store + "/" + files[0].filename().string() + ".1.00.tmp") << "unfinished";
@@ -242,9 +243,12 @@ TEST_CASE("cli: a folder of blocks is collected, kept within a budget, exported 
   const json small = run_json({"store", "gc", "--store", store, "--budget", std::to_string(bytes / 2)});
   CHECK((small["evicted"].get<int>() >= 1 && small["bytes"].get<std::size_t>() <= bytes / 2));
   arguments budgeted = pack;
-  budgeted.insert(budgeted.end(), {"--budget", std::to_string(bytes / 2)});
+  // The largest block alone is more than half of all bytes.
+  budgeted.insert(budgeted.end(), {"--budget", std::to_string(bytes / 4 * 3)});
   CHECK(run_json(budgeted)["blocks"] == 4);
-  CHECK(run_json({"store", "ls", "--store", store})["bytes"].get<std::size_t>() <= bytes / 2);
+  CHECK(run_json({"store", "ls", "--store", store})["bytes"].get<std::size_t>() <= bytes / 4 * 3);
+  budgeted.back() = std::to_string(bytes / 4);
+  CHECK(check_refused(budgeted, 1).find("expected room for") != std::string::npos);
 }
 
 TEST_CASE("cli: cold and restored blocks give the same bits") {

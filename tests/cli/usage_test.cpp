@@ -211,7 +211,7 @@ TEST_CASE("cli: inspect says what a file holds, with words or without") {
     CHECK(
         (o["architecture"] == "llama" && o["layers"] == 2 && o["dim"] == 16 && o["heads"] == 4 && o["kv_heads"] == 2));
     CHECK((o["head_dim"] == 4 && o["ffn"] == 24 && o["vocab"] == 260 && o["context_length"] == 64));
-    CHECK((o["rope"]["theta"] == 10000.0 && o["rope"]["rotary_dim"] == 4 && o["rope"]["layout"] == "interleaved"));
+    CHECK((o["rope"]["theta"] == 10000.0 && o["rope"]["rotary_dim"] == 4 && o["rope"]["layout"] == "half_split"));
     CHECK(o["formats"] == json{{"F32", 20}});
     // Two layers of two heads; keys of 4 and values padded to 16, in two bytes each.
     CHECK(o["kv_bytes_per_token"] == 2 * 2 * (4 + 16) * 2);

@@ -219,7 +219,8 @@ TEST_CASE("gguf: formats") {
   CHECK(ba::gguf_weight_type(1) == ba::dtype::f16);
   CHECK(ba::gguf_weight_type(8) == ba::dtype::q8_0);
   CHECK(ba::gguf_weight_type(30) == ba::dtype::bf16);
-  CHECK_FALSE(ba::gguf_weight_type(12));
+  CHECK(ba::gguf_weight_type(12) == ba::dtype::q4_k);
+  CHECK_FALSE(ba::gguf_weight_type(10));  // Q2_K
   // Both tables must agree on the sizes of what kernels read.
   for (const ba::gguf_format& f : ba::gguf_formats) {
     const auto type = ba::gguf_weight_type(f.id);

@@ -73,6 +73,13 @@ class llama {
   struct stacked_matrix {
     std::array<packed_matrix, 3> part;
     std::size_t parts = 0;
+
+    // Row `row` of the stack, as floats.
+    void gather(std::size_t row, float* out) const noexcept {
+      std::size_t p = 0;
+      while (row >= part[p].rows) row -= part[p++].rows;
+      Kernels::gather(part[p], row, out);
+    }
   };
   struct layer {
     const float* attention_norm = nullptr;  // (dim)
@@ -156,7 +163,7 @@ void llama<Kernels, Allocator>::expected_keys(std::size_t l, float* out) const {
       out[i] = std::abs(w.key_norm[i % config_.head_dim]);
       continue;
     }
-    Kernels::gather(w.qkv, first + i, row.data());
+    w.qkv.gather(first + i, row.data());
     double sum = w.qkv_bias != nullptr ? std::pow(double{w.qkv_bias[first + i]}, 2) : 0.0;
     for (std::size_t k = 0; k < row.size(); ++k) sum += std::pow(double{row[k]} * w.attention_norm[k], 2);
     out[i] = static_cast<float>(std::sqrt(sum));
