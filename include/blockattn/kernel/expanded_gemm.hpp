@@ -41,7 +41,7 @@ struct code_product {
   static constexpr std::size_t tile_rows = code_tile_rows;
   static constexpr std::size_t granule = code_panels::run;
   // Columns times panels of the buffer: 32 KiB of codes. Half as much would leave more of the L1 cache to the rows, but
-  // carry sums through y twice as often, which was slower.
+  // carry sums through y twice as often.
   static constexpr std::size_t room = 2048;
   static constexpr bool alone = true;
   static constexpr std::size_t panels(std::size_t height) noexcept { return code_tile_panels(height); }
