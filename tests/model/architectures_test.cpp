@@ -242,9 +242,11 @@ TEST_CASE("a GGUF of each quantised type computes what the double reference does
   config.tied_embeddings = true;
   config.rope.rotary_dim = 64;
   const random_model weights(config, 9);
-  for (const auto& [format, type] : {std::pair{2u, ba::dtype::q4_0}, {3u, ba::dtype::q4_1}, {6u, ba::dtype::q5_0},
-                                     {7u, ba::dtype::q5_1}, {8u, ba::dtype::q8_0}, {12u, ba::dtype::q4_k},
-                                     {13u, ba::dtype::q5_k}, {14u, ba::dtype::q6_k}}) {
+  for (const auto& quantised : {std::pair{2u, ba::dtype::q4_0}, {3u, ba::dtype::q4_1}, {6u, ba::dtype::q5_0},
+                                {7u, ba::dtype::q5_1}, {8u, ba::dtype::q8_0}, {12u, ba::dtype::q4_k},
+                                {13u, ba::dtype::q5_k}, {14u, ba::dtype::q6_k}}) {
+    const auto format = quantised.first;  // clang 14 captures no structured binding
+    const auto type = quantised.second;
     INFO(ba::to_string(type));
     gguf_writer w = gguf_of(weights.source(), "qwen2");
     random_numbers random(format);
