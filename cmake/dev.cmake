@@ -41,8 +41,10 @@ file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/kernels.cpp
 add_library(blockattn_kernels STATIC EXCLUDE_FROM_ALL ${PROJECT_BINARY_DIR}/kernels.cpp)
 target_compile_definitions(blockattn_kernels PUBLIC BLOCKATTN_COMPILED_KERNELS)
 target_link_libraries(blockattn_kernels PUBLIC blockattn PRIVATE blockattn_dev)
+# For what holds kernels. g++ takes minutes to follow the hundreds of temporaries of an unrolled tile on the stack. What
+# kernels read and write lies on the heap, and that stays checked.
+set(BLOCKATTN_KERNEL_OPTIONS "")
 if("address" IN_LIST BLOCKATTN_SANITIZE AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-  # g++ takes minutes to follow the hundreds of temporaries of an unrolled tile. What kernels read and write lies on the
-  # heap, and that stays checked.
-  target_compile_options(blockattn_kernels PRIVATE --param=asan-stack=0)
+  set(BLOCKATTN_KERNEL_OPTIONS --param=asan-stack=0)
 endif()
+target_compile_options(blockattn_kernels PRIVATE ${BLOCKATTN_KERNEL_OPTIONS})

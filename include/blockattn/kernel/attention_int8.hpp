@@ -26,6 +26,14 @@ inline namespace BLOCKATTN_ISA {
 
 static_assert(step_keys * 127 * fixed_most < std::size_t{1} << 31, "a step's sum of values must fit 32 bits");
 
+// As in kernel/tile.hpp, of the products with codes.
+#define BLOCKATTN_INT8_TILE_KERNELS(prefix)                             \
+  BLOCKATTN_TILE_KERNELS_OF(prefix, std::int8_t, float, strided)        \
+  BLOCKATTN_TILE_KERNELS_OF(prefix, std::int8_t, std::int16_t, strided)
+#if defined(BLOCKATTN_COMPILED_KERNELS)
+BLOCKATTN_INT8_TILE_KERNELS(extern template)
+#endif
+
 namespace isa_detail {
 
 // The memory of one worker.

@@ -19,6 +19,11 @@
 namespace blockattn::inline v0 {
 inline namespace BLOCKATTN_ISA {
 
+#if defined(BLOCKATTN_COMPILED_KERNELS)
+BLOCKATTN_TILE_KERNELS(template)
+BLOCKATTN_INT8_TILE_KERNELS(template)
+#endif
+
 BLOCKATTN_KERNEL dtype native_kernels::panel_type(dtype stored) noexcept { return blockattn::panel_type(stored); }
 BLOCKATTN_KERNEL void native_kernels::pack(executor_ref workers, const packed_matrix& to, std::byte* out,
                                            std::size_t first_row, dtype type, const std::byte* source,

@@ -133,25 +133,27 @@ using tile_function = void (*)(const tile_operands<Panel, Row>&, std::size_t) no
 template <class Panel>
 inline constexpr std::size_t tallest = std::is_same_v<Panel, f16> ? std::min<std::size_t>(4, tile_rows) : tile_rows;
 
-// The micro-kernels by height: as wide as the height allows, two groups wide, one group wide.
-template <class Panel, class Row, row_order Order>
-struct tile_table {
-  struct entry {
-    tile_function<Panel, Row> wide, two, one;
-  };
-  template <std::size_t Rows>
-  static constexpr entry make() noexcept {
-    constexpr std::size_t widest = tile_groups(Rows);
-    return {&register_tile<Panel, Row, Order, Rows, widest>, &register_tile<Panel, Row, Order, Rows, widest < 2 ? 1 : 2>,
-            &register_tile<Panel, Row, Order, Rows, 1>};
-  }
-  template <std::size_t... I>
-  static constexpr std::array<entry, tallest<Panel>> make_all(std::index_sequence<I...>) noexcept {
-    return {{make<I + 1>()...}};
-  }
-  static constexpr std::array<entry, tallest<Panel>> by_height =
-      make_all(std::make_index_sequence<tallest<Panel>>{});
+// The micro-kernels of one height: as wide as the height allows, two groups wide, one group wide.
+template <class Panel, class Row>
+struct tile_kernels {
+  tile_function<Panel, Row> wide, two, one;
 };
+
+// Those of every height. Its instances are most of what a compiler does with the kernels, so they are made once where
+// kernels are compiled once (below): hence a function, and not a constant that every use would instantiate.
+template <class Panel, class Row, row_order Order>
+const tile_kernels<Panel, Row>& kernels_of(std::size_t height) noexcept {
+  constexpr auto make = []<std::size_t Rows>(std::integral_constant<std::size_t, Rows>) {
+    constexpr std::size_t widest = tile_groups(Rows);
+    return tile_kernels<Panel, Row>{&register_tile<Panel, Row, Order, Rows, widest>,
+                                    &register_tile<Panel, Row, Order, Rows, widest < 2 ? 1 : 2>,
+                                    &register_tile<Panel, Row, Order, Rows, 1>};
+  };
+  static constexpr auto by_height = [make]<std::size_t... I>(std::index_sequence<I...>) {
+    return std::array<tile_kernels<Panel, Row>, sizeof...(I)>{{make(std::integral_constant<std::size_t, I + 1>{})...}};
+  }(std::make_index_sequence<tallest<Panel>>{});
+  return by_height[height - 1];
+}
 }  // namespace isa_detail
 
 /// One tile of `height` rows (1 to `tile_rows`) against `groups` groups of sixteen columns, any number. `next_step`: see
@@ -161,7 +163,7 @@ inline void multiply_tile(std::size_t height, std::size_t groups, tile_operands<
                           std::size_t next_step = 0) noexcept {
   BLOCKATTN_EXPECTS(height >= 1 && height <= isa_detail::tallest<Panel>);
   if (next_step == 0) o.next = o.panel;  // the loop prefetches something: let it be a line that is there
-  const auto& kernels = isa_detail::tile_table<Panel, Row, Order>::by_height[height - 1];
+  const auto& kernels = isa_detail::kernels_of<Panel, Row, Order>(height);
   const std::size_t widest = tile_groups(height);
   while (groups != 0) {
     const std::size_t now = groups >= widest ? widest : groups >= 2 && widest > 2 ? 2 : 1;
@@ -199,6 +201,30 @@ inline void multiply(std::size_t rows, std::size_t groups, const tile_operands<P
     }
   }
 }
+
+// Every product that kernels make on vector registers. With `BLOCKATTN_COMPILED_KERNELS` their tiles are instantiated by
+// native_definitions.hpp alone.
+#define BLOCKATTN_TILE_KERNELS(prefix)                                \
+  BLOCKATTN_TILE_KERNELS_OF(prefix, float, float, strided)            \
+  BLOCKATTN_TILE_KERNELS_OF(prefix, float, float, interleaved)        \
+  BLOCKATTN_TILE_KERNELS_OF(prefix, bf16, float, strided)             \
+  BLOCKATTN_TILE_KERNELS_OF(prefix, bf16, float, interleaved)         \
+  BLOCKATTN_TILE_KERNELS_OF(prefix, f16, float, strided)              \
+  BLOCKATTN_TILE_KERNELS_OF(prefix, f16, float, interleaved)          \
+  BLOCKATTN_BF16_TILE_KERNELS(prefix)
+#if (defined(__AVX512BF16__) && defined(__AVX512VL__)) || defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+#define BLOCKATTN_BF16_TILE_KERNELS(prefix)              \
+  BLOCKATTN_TILE_KERNELS_OF(prefix, bf16, bf16, strided) \
+  BLOCKATTN_TILE_KERNELS_OF(prefix, bf16, bf16, interleaved)
+#else
+#define BLOCKATTN_BF16_TILE_KERNELS(prefix)  // rows of bf16 are widened there
+#endif
+#define BLOCKATTN_TILE_KERNELS_OF(prefix, panel, row, order) \
+  prefix const isa_detail::tile_kernels<panel, row>&         \
+  isa_detail::kernels_of<panel, row, row_order::order>(std::size_t) noexcept;
+#if defined(BLOCKATTN_COMPILED_KERNELS)
+BLOCKATTN_TILE_KERNELS(extern template)
+#endif
 
 }  // namespace BLOCKATTN_ISA
 }  // namespace blockattn::inline v0
