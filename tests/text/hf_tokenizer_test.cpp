@@ -139,6 +139,9 @@ TEST_CASE("tokenizer.json: neighbouring unknown characters may be one piece", "[
   // Without an unknown piece they are gone before merging.
   document = with(document, "/model/unk_token", nullptr);
   CHECK(made(document).encode("hxi") == ids{263});
+  // Also where they would be fused, at the beginning too, where there is nothing to fuse them with.
+  document = with(with(document, "/model/fuse_unk", true), "/normalizer", nullptr);
+  CHECK(made(document).encode("xyhxyi") == ids{262});
 }
 
 TEST_CASE("tokenizer.json: a word that is a piece may stay whole", "[text][hf]") {
