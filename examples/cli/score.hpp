@@ -99,7 +99,7 @@ class result_log {
   }
   static bool read_line(std::string_view line, std::map<std::string, outcome>& known) {
     const auto o = nlohmann::json::parse(line.begin(), line.end(), nullptr, false);
-    if (!o.is_object()) return false;
+    if (!o.is_object() || line.find('\0') != std::string_view::npos) return false;
     for (const auto& [name, valid] : {std::pair{"key", &nlohmann::json::is_string},
                                       std::pair{"output", &nlohmann::json::is_string},
                                       std::pair{"best_subspan_em", &nlohmann::json::is_boolean},

@@ -305,6 +305,8 @@ TEST_CASE("block_file: headers that lie are refused before anything is sized by 
     CHECK(contains(why, part));
   };
   CHECK(verify(with_header(w.bytes, json::parse(header_text(w.bytes)).dump())));  // signed again, it is whole
+  // A zero byte ends the text for the parser: what is behind it must not pass unread, signed or not.
+  CHECK(contains(refusal(with_header(w.bytes, header_text(w.bytes) + std::string(1, '\0') + "}")), "found a zero byte"));
   const auto field = [&](const char* name, const json& value, const std::string& part,
                          ba::errc code = ba::errc::bad_format) {
     refused([&](json& h) { h["__metadata__"][name] = value; }, part, code);

@@ -223,6 +223,8 @@ TEST_CASE("config.json: Gemma 3, alone and within a multimodal file") {
 TEST_CASE("config.json: hostile and foreign files") {
   using ba::errc;
   refuses_text(std::string(), errc::bad_format, "expected valid JSON");
+  // Between tokens the parser takes a zero byte for the end: what is behind it would never be read.
+  refuses_text(plain().dump() + std::string(1, '\0') + "and more", errc::bad_format, "expected JSON, found a zero byte at byte");
   refuses_text(std::string("[1]"), errc::bad_format, "expected a JSON object, found array");
   refuses_text(std::string("{}"), errc::bad_format, "key model_type: expected text, found nothing");
   refuses_text(std::string(900'000, '['), errc::bad_format, "expected JSON of at most 32 levels");

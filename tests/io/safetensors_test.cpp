@@ -85,6 +85,7 @@ TEST_CASE("safetensors: what the format does not have is refused by name") {
   byte_vector bytes;
   put(bytes, ~std::uint64_t{0});
   CHECK(refused(bytes) == "header: expected at most 0 bytes, found a length of 18446744073709551615");
+  CHECK(refused(std::string_view("{}\0,", 4)) == "header: expected JSON, found a zero byte at byte 2");
   const std::string tensor = R"("x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]})";
   struct bad {
     std::string header;
@@ -189,6 +190,7 @@ TEST_CASE("safetensors index: files and tensors, and what is refused") {
       {R"({"weight_map":{"x":".."}})", "in the same folder"},
       {R"({"weight_map":{"x":""}})", "in the same folder"},
       {R"({"weight_map":{"x":"a\u0000b"}})", "in the same folder"},
+      {R"({"weight_map":{"x":"a"}})" + std::string(1, '\0') + "{", "expected JSON, found a zero byte at byte 24"},
       {R"({"metadata":)" + std::string(1'000'000, '['), "expected at most 16 levels of JSON, found more"},
       {R"({"weight_map":{"x":"a"})", "expected valid JSON"}};
   for (const auto& [text, says] : cases) {

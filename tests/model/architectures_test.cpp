@@ -4,6 +4,7 @@
 #include "blockattn/io/gguf_weights.hpp"
 #include "blockattn/io/hf_weights.hpp"
 #include "../support/model_files.hpp"
+#include "../support/report.hpp"
 #include "support.hpp"
 
 using namespace blockattn_test;
@@ -14,9 +15,9 @@ constexpr double gate = 1e-3;
 
 // Block and full attention by all position policies, and the ablation; against the reference on the same source.
 template <class Source>
-void check(const char* name, const Source& source, const ba::model_config& expected_config,
+void check(const char* model_name, const char* name, const Source& source, const ba::model_config& expected_config,
            const std::vector<std::size_t>& lengths) {
-  INFO(name);
+  INFO(model_name << ", " << name);
   const auto model = ba::llama<>::bind(source, {.compute = ba::compute_type::f32}).value();
   // The oracle reads the weights as the file has them, but is told the configuration that the test wrote.
   const auto oracle = ba::reference::transformer::from(source, expected_config).value();
@@ -29,7 +30,10 @@ void check(const char* name, const Source& source, const ba::model_config& expec
   INFO("block " << query_side << ", full " << all);
   CHECK(query_side < gate);
   CHECK(all < gate);
-  CHECK(largest_difference(assembled_logits(session, blocks, ba::position_policy::key_side), expected) < gate);
+  const double key_side =
+      largest_difference(assembled_logits(session, blocks, ba::position_policy::key_side), expected);
+  CHECK(key_side < gate);
+  report_difference(model_name, name, "double reference", std::max({query_side, key_side, all}));
   CHECK(largest_difference(assembled_logits(session, blocks, ba::position_policy::none),
                            reference_logits(oracle, blocks, ba::reference::position::none)) < gate);
 }
@@ -92,14 +96,14 @@ TEST_CASE("Mistral's sliding window, from safetensors and GGUF", "[architectures
   const auto files = hf_files_of(weights.source());
   const auto hf = from_memory(json, files);
   CHECK(hf.config().windows == config.windows);
-  check("safetensors", hf, config, lengths);
+  check("Mistral", "safetensors", hf, config, lengths);
 
   gguf_writer w = gguf_of(weights.source(), "llama");
   w.u32("llama.attention.sliding_window", 14);
   const byte_vector bytes = w.build();
   const auto gguf = ba::gguf_weights::from_memory(bytes).value();
   config.rope.layout = ba::rope_layout::interleaved;
-  check("gguf", gguf, config, lengths);
+  check("Mistral", "gguf", gguf, config, lengths);
 }
 
 TEST_CASE("Gemma 3, from safetensors and GGUF", "[architectures]") {
@@ -129,8 +133,8 @@ TEST_CASE("Gemma 3, from safetensors and GGUF", "[architectures]") {
   stated.context_length = config.context_length;
   CHECK(stated == config);
   // The oracle reads w + 1 from the source, and the random weights themselves.
-  check("safetensors", hf, config, lengths);
-  check("the weights themselves", weights.source(), config, lengths);
+  check("Gemma 3", "safetensors", hf, config, lengths);
+  check("Gemma 3", "the weights themselves", weights.source(), config, lengths);
 
   auto ours = config;
   ours.attention_scale = 0;  // GGUF: the root of the head size
@@ -139,11 +143,11 @@ TEST_CASE("Gemma 3, from safetensors and GGUF", "[architectures]") {
   w.text("gemma3.rope.scaling.type", "linear").f32("gemma3.rope.scaling.factor", 8);
   const byte_vector bytes = w.build();
   const auto gguf = ba::gguf_weights::from_memory(bytes).value();
-  check("gguf", gguf, ours, lengths);
+  check("Gemma 3", "gguf", gguf, ours, lengths);
   w.f32("gemma3.attention.scale", config.attention_scale);
   const byte_vector with_scale = w.build();
   const auto scaled = ba::gguf_weights::from_memory(with_scale).value();
-  check("gguf with a scale", scaled, config, lengths);
+  check("Gemma 3", "gguf with a scale", scaled, config, lengths);
   auto seen = scaled.config();
   seen.architecture = config.architecture;
   CHECK(seen == config);
@@ -158,7 +162,7 @@ TEST_CASE("Gemma 3: weights of bf16 round the embedding's scale, and blocks are 
   rounded.embedding_scale = ba::widen(ba::to_bf16(std::sqrt(24.0f)));
   CHECK(rounded.embedding_scale != config.embedding_scale);
   CHECK(hf.config().embedding_scale == rounded.embedding_scale);
-  check("bf16", hf, rounded, {9, 20, 3, 18});
+  check("Gemma 3", "bf16", hf, rounded, {9, 20, 3, 18});
 
   const std::vector<ba::token> ids{1, 2, 3};
   const auto key = [&](auto change) {
@@ -275,5 +279,6 @@ TEST_CASE("a GGUF of each quantised type computes what the double reference does
     INFO("largest logit " << size << ", difference " << difference);
     CHECK(size > 0.05);
     CHECK(difference < gate);
+    report_difference("random, largest logit " + std::to_string(size), "GGUF " + std::string(ba::to_string(type)), "double reference", difference);
   }
 }

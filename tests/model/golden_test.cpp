@@ -7,6 +7,7 @@
 #include "../support/data.hpp"
 #include "../support/golden.hpp"
 #include "../support/model_files.hpp"
+#include "../support/report.hpp"
 #include "../support/temporary_folder.hpp"
 #include "blockattn/io/gguf_weights.hpp"
 #include "blockattn/io/hf_weights.hpp"
@@ -166,13 +167,20 @@ TEST_CASE("sessions compute Block-Attention as llama.cpp does", "[session][golde
   SECTION("stories260K") {
     opened o(bind(gguf("stories260K-f32.gguf")));
     std::size_t files = 0;
-    for (const char* name : {"three_blocks", "one_context_block", "tiny_blocks"})
-      files += check_case(o.session, base / "stories260K" / name).files;
+    double worst = 0;
+    for (const char* name : {"three_blocks", "one_context_block", "tiny_blocks"}) {
+      const auto f = check_case(o.session, base / "stories260K" / name);
+      files += f.files;
+      worst = std::max(worst, f.worst);
+    }
     CHECK(files == 3 * 8);
+    report_difference("stories260K", "GGUF", "llama.cpp", worst);
   }
   SECTION("babyllama105, head size 16") {
     opened o(bind(gguf("babyllama105-f32.gguf")));
-    CHECK(check_case(o.session, base / "babyllama105/three_blocks").continuations == 4);
+    const auto f = check_case(o.session, base / "babyllama105/three_blocks");
+    CHECK(f.continuations == 4);
+    report_difference("babyllama105", "GGUF", "llama.cpp", f.worst);
   }
   SECTION("linear scaling") {
     const auto source = gguf("stories260K-f32.gguf");
@@ -198,8 +206,10 @@ TEST_CASE("sessions compute Block-Attention as llama.cpp does", "[session][golde
       opened o(bind(source));
       const auto oracle = ba::reference::transformer::from(source).value();
       const auto c = read_case(base / "stories260K/three_blocks.json");
+      const double d = largest_difference(assembled_logits(o.session, c.blocks), reference_logits(oracle, c.blocks));
       INFO(name);
-      CHECK(largest_difference(assembled_logits(o.session, c.blocks), reference_logits(oracle, c.blocks)) < gate);
+      CHECK(d < gate);
+      report_difference("stories260K", name, "double reference", d);
     }
   }
   SECTION("bf16 keys and values stay near") {
@@ -227,7 +237,8 @@ TEST_CASE("sessions compute other architectures as llama.cpp does", "[session][g
     };
     const double gguf = check(bind(ba::gguf_weights::open(base / "model.gguf").value()), "gguf");
     const double hf = check(bind(ba::hf_weights::open(base / "hf").value()), "hf");
-    // Shown with `-s`: the table of formats and architectures.
+    report_difference(name, "GGUF", "llama.cpp", gguf);
+    report_difference(name, "safetensors", "llama.cpp", hf);
     INFO(name << ": largest difference " << gguf << " (gguf), " << hf << " (safetensors)");
     CHECK(std::max(gguf, hf) < gate);
   }
@@ -240,7 +251,10 @@ TEST_CASE("logits at every position, greedy tokens and the published text of lla
     const auto tokens = json["tokens"].get<token_ids>();
     INFO(base.string());
     const auto all = assembled_logits(session, {tokens});
-    CHECK(largest_difference(all, read_floats(base.string() + ".logits.f32")) < gate);
+    const double d = largest_difference(all, read_floats(base.string() + ".logits.f32"));
+    CHECK(d < gate);
+    report_difference(base.parent_path().filename().string() + ", " + base.filename().string(),
+                      base.parent_path().filename() == "stories260K" ? ".bin" : "GGUF", "llama2.c", d);
     // Greedy: after the prompt, each token fed is the best of the logits before it.
     const auto prompt = json["prompt_tokens"].get<token_ids>();
     golden_case c;

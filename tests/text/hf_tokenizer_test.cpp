@@ -139,6 +139,9 @@ TEST_CASE("tokenizer.json: neighbouring unknown characters may be one piece", "[
   // Without an unknown piece they are gone before merging.
   document = with(document, "/model/unk_token", nullptr);
   CHECK(made(document).encode("hxi") == ids{263});
+  // Also where they would be fused, at the beginning too, where there is nothing to fuse them with.
+  document = with(with(document, "/model/fuse_unk", true), "/normalizer", nullptr);
+  CHECK(made(document).encode("xyhxyi") == ids{262});
 }
 
 TEST_CASE("tokenizer.json: a word that is a piece may stay whole", "[text][hf]") {
@@ -247,6 +250,11 @@ TEST_CASE("tokenizer.json: what is not understood is refused by its place", "[te
   CHECK(text("{\n\"model\": {\n x}}") == "tokenizer.json, line 3: expected JSON, found something else at byte 15");
   CHECK(text(std::string(100, '[')) == "tokenizer.json, line 1: expected at most 64 levels, found more");
   CHECK(text("") .find("expected JSON") != std::string::npos);
+  // Also in the files beside it: the parser would take the byte for the end.
+  const std::string whole = b.dump(), behind("{}\0{", 4);
+  CHECK(text(whole + behind.substr(2)) == "tokenizer.json: expected JSON, found a zero byte at byte " + std::to_string(whole.size()));
+  CHECK(ba::read_hf_tokenizer({whole, behind, {}}).error().message == "tokenizer_config.json: expected JSON, found a zero byte at byte 2");
+  CHECK(ba::read_hf_tokenizer({whole, {}, behind}).error().message == "generation_config.json: expected JSON, found a zero byte at byte 2");
 }
 
 TEST_CASE("tokenizer.json: a folder, or the file by any name", "[text][hf]") {

@@ -208,7 +208,7 @@ TEST_CASE("what is no state is an error that says where", "[text]") {
   const bad cases[] = {
       {"", ba::errc::bad_format, "expected JSON"},
       {"{\"a\":}", ba::errc::bad_format, "byte 6"},
-      {std::string("4\0 {}", 5), ba::errc::bad_format, "byte 1: expected JSON, found a zero byte"},
+      {std::string("4\0 {}", 5), ba::errc::bad_format, "json state: expected JSON, found a zero byte at byte 1"},
       {"[1,2", ba::errc::bad_format, "expected JSON"},
       {"{} {}", ba::errc::bad_format, "byte"},
       {"[1e999]", ba::errc::bad_format, "expected JSON"},

@@ -34,6 +34,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "../core/json_text.hpp"
 #include "../core/mapped_file.hpp"
 #include "../core/memory.hpp"
 #include "../core/result.hpp"
@@ -279,6 +280,7 @@ inline result<whole_block> read_block_head(std::span<const std::byte> bytes) {
   own.replace(at + header_field.size(), 16, 16, '0');
   if (hex64(xxh3(std::as_bytes(std::span<const char>(own)))) != stated)
     return bad("xxh3_header: the header is damaged");
+  if (auto plain = refuse_zero_bytes(std::string_view(own).substr(8)); !plain) return std::move(plain).error();
   const auto header = nlohmann::json::parse(own.begin() + 8, own.end(), nullptr, false);
   if (!header.is_object() || !header.contains("__metadata__") || !header["__metadata__"].is_object())
     return bad("expected a JSON object with __metadata__ as header");

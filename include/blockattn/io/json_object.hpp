@@ -11,6 +11,7 @@
 #include <string_view>
 #include <utility>
 
+#include "../core/json_text.hpp"
 #include "byte_source.hpp"
 #include "gguf_number.hpp"
 
@@ -21,6 +22,7 @@ namespace blockattn::inline v0::detail {
 [[nodiscard]] inline result<nlohmann::json> parse_json_object(std::string_view text, std::size_t most) {
   if (text.size() > most)
     return fail(errc::bad_format, "expected at most ", most, " bytes of JSON, found ", text.size());
+  if (auto plain = refuse_zero_bytes(text); !plain) return std::move(plain).error();
   int depth = 0;
   bool quoted = false;
   for (std::size_t i = 0; i < text.size(); ++i) {

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "../core/json_text.hpp"
 #include "byte_source.hpp"
 
 namespace blockattn::inline v0 {
@@ -66,6 +67,7 @@ class safetensors_header {
 
   /// Reads all of `text`. On false, `error` is set.
   [[nodiscard]] bool read(std::string_view text) {
+    if (auto plain = refuse_zero_bytes(text); !plain) return refuse(plain.error().message);
     if (!nlohmann::json::sax_parse(text.data(), text.data() + text.size(), this)) {
       if (error.message.empty()) refuse("expected valid JSON");
       return false;

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "../core/json_text.hpp"
 #include "byte_source.hpp"
 
 namespace blockattn::inline v0 {
@@ -31,6 +32,7 @@ class safetensors_index_reader {
   failure error;
 
   [[nodiscard]] bool read(std::string_view text) {
+    if (auto plain = refuse_zero_bytes(text); !plain) return refuse(plain.error().message);
     if (nlohmann::json::sax_parse(text.data(), text.data() + text.size(), this)) return true;
     if (error.message.empty()) refuse("expected valid JSON");
     return false;

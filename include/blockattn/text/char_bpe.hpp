@@ -125,12 +125,12 @@ class char_bpe_encoder {
         unknown_before = false;
         continue;
       }
+      if (unknown && unk_ < 0) continue;  // gone before merging: its neighbours are now neighbours
       if (unknown && fuse_ && unknown_before) {
         symbols.back().size += size;
         continue;
       }
       unknown_before = unknown;
-      if (unknown && unk_ < 0) continue;  // gone before merging: its neighbours are now neighbours
       symbols.push_back({begin, size, unknown ? unk_ : id});
     }
     merge_all(scratch, [this](const merge_symbol& a, const merge_symbol& b) { return merges_.find(a.id, b.id); });

@@ -22,6 +22,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "../core/json_text.hpp"
 #include "../core/result.hpp"
 #include "json_records.hpp"
 #include "passages.hpp"
@@ -134,7 +135,7 @@ inline void read_context(record_reader& r, const nlohmann::json& o, sample& s) {
   if (context != nullptr && context->is_string()) {
     const std::string& text = context->get_ref<const std::string&>();
     inner = nlohmann::json::parse(text, nullptr, false);
-    if (inner.is_discarded() || text.find('\0') != std::string::npos) return r.complain("context", "JSON", "another text");
+    if (inner.is_discarded() || !refuse_zero_bytes(text)) return r.complain("context", "JSON", "another text");
     context = &inner;
   }
   r.each(context, "context", [&](const nlohmann::json& p, const std::string& at) {
@@ -200,8 +201,7 @@ inline void read_context(record_reader& r, const nlohmann::json& o, sample& s) {
   auto done = for_each_json_record(text, [&](std::string_view record, std::size_t line) -> result<void> {
     const nlohmann::json o = nlohmann::json::parse(record.begin(), record.end(), nullptr, false);
     detail::record_reader r(line);
-    // The parser takes a zero byte for the end of the text, and would not look behind it.
-    if (o.is_discarded() || record.find('\0') != std::string_view::npos) {
+    if (o.is_discarded() || !detail::refuse_zero_bytes(record)) {
       r.complain("", "JSON", "something else");
     } else if (!o.is_object()) {
       r.complain("", "an object", o.type_name());

@@ -11,6 +11,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "../core/json_text.hpp"
 #include "../core/result.hpp"
 #include "utf8.hpp"
 
@@ -91,6 +92,7 @@ class json_place {
 /// 40 times its bytes. `name` begins the messages.
 [[nodiscard]] inline result<nlohmann::json> parse_json(std::string_view bytes, std::string_view name) {
   if (bytes.substr(0, 3) == "\xEF\xBB\xBF") bytes.remove_prefix(3);
+  if (auto plain = refuse_zero_bytes(bytes); !plain) return fail(errc::bad_format, name, ": ", plain.error().message);
   std::size_t depth = 0, line = 1;
   bool in_text = false;
   for (std::size_t i = 0; i < bytes.size(); ++i) {

@@ -20,6 +20,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "../core/json_text.hpp"
 #include "../core/result.hpp"
 
 namespace blockattn::inline v0 {
@@ -271,9 +272,8 @@ class state_cutter {
 /// but for the sorting of keys.
 [[nodiscard]] inline result<std::vector<state_block>> segment_json_state(std::string_view json,
                                                                          json_state_options options = {}) {
-  // The parser takes a zero byte for the end of the text, and would not look behind it.
-  if (const std::size_t zero = json.find('\0'); zero != std::string_view::npos)
-    return fail(errc::bad_format, "json state, byte ", zero, ": expected JSON, found a zero byte");
+  if (auto plain = detail::refuse_zero_bytes(json); !plain)
+    return fail(errc::bad_format, "json state: ", plain.error().message);
   detail::state_builder builder(options.depth);
   if (!nlohmann::json::sax_parse(json.begin(), json.end(), &builder)) {
     if (builder.error.message.empty()) builder.error = fail(errc::bad_format, "json state: expected JSON");

@@ -10,6 +10,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "../core/json_text.hpp"
 #include "../core/result.hpp"
 #include "read_file.hpp"
 
@@ -39,8 +40,7 @@ struct passage {
     };
     // The form without exceptions: a discarded value says that the line is not JSON.
     const nlohmann::json object = nlohmann::json::parse(line.begin(), line.end(), nullptr, false);
-    // The parser takes a zero byte for the end of the text, and would not look behind it.
-    if (object.is_discarded() || line.find('\0') != std::string_view::npos) return error("JSON", "something else");
+    if (object.is_discarded() || !detail::refuse_zero_bytes(line)) return error("JSON", "something else");
     if (!object.is_object()) return error("an object with \"title\" and \"text\"", object.type_name());
     passage p;
     const auto text = object.find("text");

@@ -14,6 +14,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "../core/json_text.hpp"
 #include "../core/result.hpp"
 #include "chat_template.hpp"
 
@@ -99,10 +100,9 @@ inline constexpr chat_rule chat_rules[] = {
 /// The Jinja text in a Hugging Face `tokenizer_config.json`: a string, or a list of `{"name", "template"}` of which
 /// "default" is taken. Errors: `bad_format` names the key; `unsupported` if there is none.
 [[nodiscard]] inline result<std::string> read_chat_template(std::string_view tokenizer_config) {
+  if (auto plain = detail::refuse_zero_bytes(tokenizer_config); !plain)
+    return fail(errc::bad_format, "tokenizer_config: ", plain.error().message);
   const nlohmann::json config = nlohmann::json::parse(tokenizer_config.begin(), tokenizer_config.end(), nullptr, false);
-  // The parser takes a zero byte for the end of the text, and would not look behind it.
-  if (tokenizer_config.find('\0') != std::string_view::npos)
-    return fail(errc::bad_format, "tokenizer_config: expected JSON, found a zero byte");
   if (!config.is_object())
     return fail(errc::bad_format, "tokenizer_config: expected a JSON object, found ",
                 config.is_discarded() ? "something else" : config.type_name());
