@@ -171,7 +171,14 @@ void multiply_packed(const factor<T>& a, std::size_t rows, const T* packed, std:
     alignas(alignment) T copy[together * shape::depth_step];
     for (std::size_t r = 0; r < rows; r += together) {
       const std::size_t n = std::min(together, rows - r);
-      for (std::size_t i = 0; i < steps; ++i) std::copy_n(a.data + (k + i) * a.stride + r, n, copy + i * together);
+      for (std::size_t i = 0; i < steps; ++i) {
+        const T* const line = a.data + (k + i) * a.stride + r;
+        if (n == together) {
+          unroll<together / 16>([&](auto v) { lanes<T>::store(copy + i * together + 16 * v, lanes<T>::load(line + 16 * v)); });
+        } else {
+          std::copy_n(line, n, copy + i * together);
+        }
+      }
       isa_detail::product_step<T, true>(copy, together, n, panels, packed_depth, steps, cols, c + r * c_stride, c_stride,
                                         add);
     }
