@@ -73,3 +73,47 @@ TEST_CASE("train: gradients hold for tied embeddings, both layouts of rotation, 
   mean.reduction = ba::loss_reduction::mean;
   CHECK(worst_error(c, items, mean) < 1e-5);
 }
+
+TEST_CASE("train: gradients hold over tiles, steps and groups of every size") {
+  ba::model_config c = odd_config();
+  c.layers = 1;
+  c.heads = 2;
+  c.kv_heads = 1;
+  const auto sample = long_sample(c.vocab);
+  const ba::training_item items[] = {{&sample, ba::mask_mode::block, 1}, {&sample, ba::mask_mode::full, 1}};
+  CHECK(worst_error(c, items) < 1e-5);
+}
+
+TEST_CASE("train: gradients in float are those in double") {
+  ba::model_config c = odd_config();
+  c.qkv_bias = c.qk_norm = true;
+  const auto sample = long_sample(c.vocab), other = random_sample({4, 9}, {3}, c.vocab, 9);
+  const ba::training_item items[] = {{&sample, ba::mask_mode::block, 1}, {&other, ba::mask_mode::full, 2}};
+  ba::inline_executor workers;
+  auto exact = ba::trainer<double>::make(lively_parameters<double>(c), {}, workers).value();
+  auto run = ba::trainer<float>::make(lively_parameters<float>(c), {}, workers).value();
+  const auto a = exact.gradients(items).value(), b = run.gradients(items).value();
+  CHECK(std::abs(a.loss_sum - b.loss_sum) < 1e-5 * a.loss_sum);
+  CHECK(std::abs(a.gradient_norm - b.gradient_norm) < 1e-3 * a.gradient_norm);
+  for (const ba::parameter_place& p : exact.parameters().places()) {
+    INFO(p.name);
+    const auto x = run.gradient().span(p.name);
+    const auto y = exact.gradient().span(p);
+    CHECK(relative_distance({x.begin(), x.end()}, {y.begin(), y.end()}) < 1e-3);
+  }
+}
+
+TEST_CASE("train: recomputing layers changes no bit") {
+  ba::model_config c = odd_config();
+  c.qk_norm = true;
+  const auto sample = long_sample(c.vocab);
+  const ba::training_item items[] = {{&sample, ba::mask_mode::block, 1}};
+  ba::inline_executor workers;
+  ba::training_options options;
+  auto kept = ba::trainer<float>::make(lively_parameters<float>(c), options, workers).value();
+  options.recompute = true;
+  auto again = ba::trainer<float>::make(lively_parameters<float>(c), options, workers).value();
+  CHECK(kept.gradients(items).value().loss_sum == again.gradients(items).value().loss_sum);
+  CHECK(std::ranges::equal(kept.gradient().all(), again.gradient().all()));
+  CHECK(ba::activation_bytes(c, 1000, true) < ba::activation_bytes(c, 1000, false));
+}

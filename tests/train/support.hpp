@@ -54,6 +54,20 @@ inline ba::training_sample random_sample(const std::vector<std::size_t>& blocks,
   return out;
 }
 
+/// Ten blocks and two kinds of branches: several tiles of rows, steps of depth and groups that share a tile.
+inline ba::training_sample long_sample(std::uint32_t vocab) {
+  return random_sample({61, 3, 90, 24, 25, 49, 48, 47, 10, 1}, {7, 24, 5, 60, 13}, vocab, 5);
+}
+
+/// A pass in one order of work: all logits of what an item predicts, as doubles.
+template <class T>
+std::vector<double> training_logits(const ba::parameters<T>& weights, const ba::training_item& item) {
+  ba::inline_executor workers;
+  auto run = ba::trainer<T>::make(weights, {}, workers).value();
+  const auto logits = run.logits(item).value();
+  return {logits.begin(), logits.end()};
+}
+
 /// The distance of two vectors by the size of the second.
 inline double relative_distance(const std::vector<double>& a, const std::vector<double>& b) {
   REQUIRE(a.size() == b.size());

@@ -15,9 +15,9 @@
 
 namespace blockattn::inline v0 {
 
-/// Rows whose logits are computed together: about 2 million logits.
+/// Rows whose logits are computed together: about 2 million logits, and enough rows that packing the head costs little.
 [[nodiscard]] constexpr std::size_t head_rows(std::size_t vocab) noexcept {
-  return std::max<std::size_t>(48, (std::size_t{1} << 21) / std::max<std::size_t>(vocab, 1) / 48 * 48);
+  return std::max<std::size_t>(480, (std::size_t{1} << 21) / std::max<std::size_t>(vocab, 1) / 48 * 48);
 }
 
 inline namespace BLOCKATTN_ISA {

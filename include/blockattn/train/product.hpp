@@ -77,22 +77,32 @@ void pack_factor(const factor<T>& b, std::size_t depth, std::size_t cols, T* out
 }
 
 namespace isa_detail {
+// The same number, of which the optimiser knows nothing: else it computes every address of C before the loop, keeps them on
+// the stack, and a short product spends as long on them as on its sums.
+template <class N>
+BLOCKATTN_INLINE N unknown(N n) noexcept {
+#if defined(__GNUC__)
+  asm("" : "+r"(n));
+#endif
+  return n;
+}
+
 // Rows x (16 Vectors) of C in registers; of the last vector the first `last` columns are C's.
 template <class T, std::size_t Rows, std::size_t Vectors, bool Transposed>
 void product_tile(const T* a, std::size_t stride, const T* panel, std::size_t depth, T* c, std::size_t c_stride,
                   std::size_t last, bool accumulate) noexcept {
   using l = lanes<T>;
-  constexpr std::size_t width = product_shape<T>::panel;
+  constexpr std::size_t width = product_shape<T>::panel, tail = 16 * (Vectors - 1);
   typename l::vec acc[Rows][Vectors];
   unroll<Rows>([&](auto r) BLOCKATTN_LAMBDA_INLINE {
     unroll<Vectors>([&](auto v) BLOCKATTN_LAMBDA_INLINE { acc[r][v] = l::zero(); });
   });
   if (accumulate) {
+    const T* at = c;
     unroll<Rows>([&](auto r) BLOCKATTN_LAMBDA_INLINE {
-      unroll<Vectors>([&](auto v) BLOCKATTN_LAMBDA_INLINE {
-        const T* at = c + r * c_stride + 16 * v;
-        acc[r][v] = v + 1 < Vectors || last == 16 ? l::load(at) : l::load(at, last);
-      });
+      unroll<Vectors - 1>([&](auto v) BLOCKATTN_LAMBDA_INLINE { acc[r][v] = l::load(at + 16 * v); });
+      acc[r][Vectors - 1] = last == 16 ? l::load(at + tail) : l::load(at + tail, last);
+      at = unknown(at + c_stride);
     });
   }
   for (std::size_t k = 0; k < depth; ++k) {
@@ -105,12 +115,12 @@ void product_tile(const T* a, std::size_t stride, const T* panel, std::size_t de
     a += Transposed ? stride : 1;
     panel += width;
   }
+  T* at = unknown(c);
   unroll<Rows>([&](auto r) BLOCKATTN_LAMBDA_INLINE {
-    unroll<Vectors>([&](auto v) BLOCKATTN_LAMBDA_INLINE {
-      T* at = c + r * c_stride + 16 * v;
-      if (v + 1 < Vectors || last == 16) l::store(at, acc[r][v]);
-      else l::store(at, acc[r][v], last);
-    });
+    unroll<Vectors - 1>([&](auto v) BLOCKATTN_LAMBDA_INLINE { l::store(at + 16 * v, acc[r][v]); });
+    if (last == 16) l::store(at + tail, acc[r][Vectors - 1]);
+    else l::store(at + tail, acc[r][Vectors - 1], last);
+    at = unknown(at + c_stride);
   });
 }
 

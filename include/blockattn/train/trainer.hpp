@@ -109,6 +109,7 @@ class trainer {
   [[nodiscard]] const v0::parameters<T>& parameters() const noexcept { return weights_; }
   [[nodiscard]] v0::parameters<T>& parameters() noexcept { return weights_; }
   [[nodiscard]] const v0::parameters<T>& gradient() const noexcept { return gradient_; }
+  [[nodiscard]] const adamw<T>& optimizer() const noexcept { return optimizer_; }
   [[nodiscard]] const training_options& options() const noexcept { return options_; }
   /// Steps taken.
   [[nodiscard]] std::uint64_t steps() const noexcept { return steps_; }
