@@ -27,7 +27,7 @@ struct shape {
   std::size_t samples;
 };
 // The model that the demo ships, and one of 100 million weights.
-constexpr shape shapes[] = {{"small", 6, 192, 6, 2, 32, 512, 1500, 3}, {"100m", 12, 768, 12, 4, 64, 2048, 32000, 2}};
+constexpr shape shapes[] = {{"small", 6, 192, 6, 2, 32, 512, 1500, 3}, {"100m", 12, 768, 12, 4, 64, 2048, 32000, 1}};
 
 ba::model_config config_of(const shape& s) {
   ba::model_config c;
