@@ -226,6 +226,19 @@ int main(int argc, char** argv) {
       ->add_option("--passages", o.passages, "JSON lines of {\"title\", \"text\"}")
       ->required();
 
+  auto* worlds = app.add_subcommand("worlds", "small worlds in English: passages and questions, as JSON lines");
+  worlds->add_option("--seed", o.seed, "of the random numbers")->check(cli::whole(0, any));
+  worlds->add_option("--count", o.count, "how many")->check(cli::whole(1, many));
+  worlds->add_option("--first", o.first, "the number of the first one")->check(cli::whole(0, many));
+  worlds->add_option("--level", o.level, "1 to 4: how much a question needs")->check(cli::whole(1, 4));
+  worlds->add_option("--passages", o.world_passages, "of a world of level 4")->check(cli::whole(8, 16));
+  worlds->add_option("--questions", o.questions, "of a world, at most")->check(cli::whole(1, 1000));
+  worlds->add_option("--format", o.world_format, "lines: a question a line, for score; contexts: a world a line, for finetune")
+      ->check(CLI::IsMember({"lines", "contexts"}));
+  auto* worlds_out = worlds->add_option("--out", o.out, "a file instead of standard output");
+  worlds->add_flag("--json", o.common.json, "print one JSON object on standard output")->needs(worlds_out);
+  worlds->callback([&] { run = cli::worlds; });
+
   try {
     app.parse(argc, argv);
     cli::check_rope(o.common);

@@ -60,6 +60,9 @@ struct options {
   std::size_t layers = 0, dim = 0, heads = 0, kv_heads = 0, head_dim = 0, ffn = 0, vocab = 0;  // 0: as the shape has
   std::string plot;
   bool no_full = false;
+  // worlds
+  std::size_t level = 4, world_passages = 10, questions = 14, count = 1, first = 0;
+  std::string world_format = "lines";
 };
 
 /// A command gives the JSON object that `--json` prints. Its text for people it writes to standard output itself, only
@@ -78,5 +81,6 @@ result<json> score(const options&);
 result<json> paper(const options&);
 result<json> bench(const options&);
 result<json> demo(const options&);
+result<json> worlds(const options&);
 
 }  // namespace cli
