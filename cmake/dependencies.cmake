@@ -42,7 +42,7 @@ blockattn_require(xsimd xsimd "the core" libxsimd-dev MINIMUM 8.1)
 include(${CMAKE_CURRENT_LIST_DIR}/blockattn-xsimd.cmake)
 blockattn_require(Threads Threads::Threads "the core" libc6-dev)
 
-set(known_components openmp io text store redis)
+set(known_components openmp io text store redis train)
 foreach(component IN LISTS BLOCKATTN_COMPONENTS)
   if(NOT component IN_LIST known_components)
     message(FATAL_ERROR "blockattn: unknown component '${component}' in BLOCKATTN_COMPONENTS; there are ${known_components}")

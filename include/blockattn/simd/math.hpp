@@ -79,6 +79,11 @@ BLOCKATTN_INLINE f32x16 exp2_for_bf16(f32x16 x) noexcept {
   });
 }
 
+/// The square root, rounded as the instruction set rounds it: correctly, on all that have one.
+BLOCKATTN_INLINE f32x16 square_root(f32x16 x) noexcept {
+  return isa_detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE { return xsimd::sqrt(x.r[i]); });
+}
+
 /// 1 / (1 + e^-x).
 BLOCKATTN_INLINE f32x16 sigmoid(f32x16 x) noexcept {
   const f32x16 one = broadcast(1.0f);

@@ -1,0 +1,365 @@
+// SPDX-License-Identifier: MIT
+/// A Llama that can be differentiated: one pass over a packed batch, forwards to the loss and backwards to the gradient
+/// of every weight. The order of steps is that of model/llama.hpp; names of derivatives begin with d_.
+///
+/// What is kept for the way back, of each layer and row: its input, queries, keys and values, what attention gave, the
+/// middle of the residual stream, gate and up. Everything else is computed again, row by row. With `recompute` only the
+/// inputs of layers are kept, and each layer runs forwards a second time.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "attention.hpp"
+#include "head_loss.hpp"
+#include "parameters.hpp"
+
+namespace blockattn::inline v0 {
+
+/// Bytes that a pass over `tokens` rows keeps and works in, all of them targets; without packed factors and the scratch of
+/// attention (for each worker about 100 times the keys of the largest sample, in elements).
+template <class T = float>
+[[nodiscard]] std::size_t activation_bytes(const model_config& c, std::size_t tokens, bool recompute = false) noexcept {
+  const std::size_t heads = c.heads, kv_heads = c.kv_heads, dim = c.dim, head_dim = c.head_dim, ffn = c.ffn;
+  const std::size_t qkv = (heads + 2 * kv_heads) * head_dim, queries = heads * head_dim;
+  const std::size_t normed = c.qk_norm ? (heads + kv_heads) * (head_dim + 1) : 0;
+  const std::size_t kept = qkv + normed + queries + heads + dim + 2 * ffn + 2;
+  const std::size_t inputs = (c.layers + std::size_t{1}) * dim;
+  const std::size_t working = 3 * dim + std::max(ffn, queries) + qkv, last = 2 * dim + 1;
+  const std::size_t logits = std::min(head_rows(c.vocab), tokens) * c.vocab;
+  return (tokens * (inputs + (recompute ? 1 : c.layers) * kept + working + last) + logits) * sizeof(T);
+}
+
+inline namespace BLOCKATTN_ISA {
+
+/// Buffers for passes of one configuration; weights and gradients come with each call and have the places of
+/// `parameters`. Not thread-safe. No result depends on the number of workers.
+template <class T>
+class network {
+ public:
+  /// Requires a configuration that `validate_trainable` accepts.
+  network(const model_config& config, executor_ref workers, bool recompute = false);
+
+  [[nodiscard]] const model_config& config() const noexcept { return config_; }
+
+  /// Runs a batch up to the last norm of the rows of its targets: (targets, dim), valid until the next pass.
+  const T* forward(const training_batch& batch, const T* weights);
+
+  /// Cross-entropy after `forward`: the sum over targets of weight times -log p(id).
+  [[nodiscard]] double loss(const training_batch& batch, const T* weights) {
+    return head_loss_.cross_entropy(workers_, space_, config_, batch.targets, normed_out_.data(), weights + head_, T(1),
+                                    nullptr, nullptr);
+  }
+  /// The same, and adds to `gradient` the derivative of `factor` times it. Once after each `forward`.
+  double loss_and_gradient(const training_batch& batch, const T* weights, T factor, T* gradient) {
+    T* const d_normed = d_normed_.take(batch.targets.size() * config_.dim);
+    const double sum = head_loss_.cross_entropy(workers_, space_, config_, batch.targets, normed_out_.data(),
+                                                weights + head_, factor, d_normed, gradient + head_);
+    backward(batch, weights, d_normed, gradient);
+    return sum;
+  }
+
+  /// Any other loss on the logits of the targets: `prepare` and `step` as in `head_loss::run`.
+  template <class Prepare, class Step>
+  double run_head(const training_batch& batch, const T* weights, T* gradient, Prepare&& prepare, Step&& step) {
+    const std::size_t live = batch.targets.size(), dim = config_.dim;
+    T* const d_normed = gradient == nullptr ? nullptr : d_normed_.take(live * dim);
+    const double sum =
+        head_loss_.run(workers_, space_, config_.vocab, dim, normed_out_.data(), live, weights + head_, d_normed,
+                       gradient == nullptr ? nullptr : gradient + head_, prepare, step);
+    if (gradient != nullptr) backward(batch, weights, d_normed, gradient);
+    return sum;
+  }
+  /// Logits of `n` targets from `first` on after `forward`: (n, vocab).
+  void logits(std::size_t first, std::size_t n, const T* weights, T* out) {
+    multiply<T>(workers_, space_, {normed_out_.data() + first * config_.dim, config_.dim},
+                {weights + head_, config_.dim, true}, n, config_.vocab, config_.dim, out, config_.vocab);
+  }
+
+ private:
+  static constexpr std::size_t nowhere = static_cast<std::size_t>(-1);
+  static constexpr std::size_t together = 32;  // rows of a task
+
+  // Offsets of a layer's tensors.
+  struct layer_places {
+    std::size_t attention_norm, qkv, qkv_bias, query_norm, key_norm, out, ffn_norm, gate_up, down;
+  };
+  // What a layer keeps for the way back.
+  struct kept_layer {
+    growing_array<T> qkv, before_norm, head_scales, attended, sums, middle, gate_up, scales;
+  };
+
+  template <class F>
+  void for_rows(std::size_t rows, F&& f) {
+    workers_.for_each(ceil_div(rows, together), [&](std::size_t, std::size_t task) {
+      for (std::size_t r = task * together; r < std::min(rows, (task + 1) * together); ++r) f(r);
+    });
+  }
+  // f(row, partial): each task adds to a partial of its own, and their sum, in order of rows, joins `sum`.
+  template <class F>
+  void for_rows_summing(std::size_t rows, std::size_t width, T* sum, F&& f);
+
+  void make_turns(const training_batch& batch);
+  [[nodiscard]] const T* turn_of(const training_batch& batch, std::size_t r) noexcept {
+    return turns_.data() + batch.positions[r] * 2 * rope_.pairs();
+  }
+  // With `next` null only what is kept is computed.
+  void layer(const training_batch& batch, const T* w, std::size_t l, kept_layer& kept, T* next);
+  void layer_back(const training_batch& batch, const T* w, std::size_t l, T* dx, T* gradient);
+  void backward(const training_batch& batch, const T* w, const T* d_normed, T* gradient);
+
+  void product(const T* a, std::size_t a_width, const T* b, std::size_t b_stride, bool b_transposed, std::size_t rows,
+               std::size_t cols, T* c, bool accumulate = false) {
+    multiply<T>(workers_, space_, {a, a_width}, {b, b_stride, b_transposed}, rows, cols, a_width, c, cols, accumulate);
+  }
+  // d_weights (a_width, b_width) += a^T b, both (rows, ..).
+  void outer(const T* a, std::size_t a_width, const T* b, std::size_t b_width, std::size_t rows, T* d_weights) {
+    multiply<T>(workers_, space_, {a, a_width, true}, {b, b_width}, a_width, b_width, rows, d_weights, b_width, true);
+  }
+
+  model_config config_;
+  executor_ref workers_;
+  bool recompute_;
+  rope_frequencies rope_;
+  attention_rows_shape shape_;
+  T epsilon_, score_scale_, embedding_scale_;
+  std::vector<layer_places> layers_;
+  std::size_t embedding_ = 0, final_norm_ = 0, head_ = 0;
+
+  std::vector<attention_space<T>> spaces_;  // of each worker
+  std::vector<kept_layer> kept_;
+  std::vector<growing_array<T>> inputs_;  // of each layer, and of the last norm
+  growing_array<T> space_, normed_, wide_, d_x_, d_rows_, d_qkv_, partials_, normed_out_, scales_out_, d_normed_;
+  std::vector<T> turns_;  // of each position: cos[pairs], sin[pairs]
+  head_loss<T> head_loss_;
+};
+
+template <class T>
+network<T>::network(const model_config& config, executor_ref workers, bool recompute)
+    : config_(config),
+      workers_(workers),
+      recompute_(recompute),
+      rope_(*make_frequencies(config)),
+      shape_{config.heads, config.kv_heads, config.head_dim},
+      epsilon_(static_cast<T>(config.norm_epsilon)),
+      score_scale_(config.attention_scale > 0 ? static_cast<T>(config.attention_scale)
+                                              : T(1) / std::sqrt(static_cast<T>(config.head_dim))),
+      embedding_scale_(static_cast<T>(config.embedding_scale)),
+      spaces_(workers.concurrency()),
+      kept_(recompute ? 1 : config.layers),
+      inputs_(config.layers + std::size_t{1}) {
+  const parameters<T> places(config);
+  const auto at = [&](const std::string& name) {
+    const parameter_place* p = places.find_place(name);
+    return p == nullptr ? nowhere : p->offset;
+  };
+  for (std::size_t l = 0; l < config.layers; ++l) {
+    const std::string name = "model.layers." + std::to_string(l) + ".", attention = name + "self_attn.";
+    layers_.push_back({at(name + "input_layernorm.weight"), at(attention + "q_proj.weight"), at(attention + "q_proj.bias"),
+                       at(attention + "q_norm.weight"), at(attention + "k_norm.weight"), at(attention + "o_proj.weight"),
+                       at(name + "post_attention_layernorm.weight"), at(name + "mlp.gate_proj.weight"),
+                       at(name + "mlp.down_proj.weight")});
+  }
+  embedding_ = at("model.embed_tokens.weight");
+  final_norm_ = at("model.norm.weight");
+  head_ = config.tied_embeddings ? embedding_ : at("lm_head.weight");
+}
+
+template <class T>
+template <class F>
+void network<T>::for_rows_summing(std::size_t rows, std::size_t width, T* sum, F&& f) {
+  const std::size_t tasks = ceil_div(rows, together);
+  T* const partials = partials_.take(tasks * width);
+  workers_.for_each(tasks, [&](std::size_t, std::size_t task) {
+    T* const partial = partials + task * width;
+    std::fill_n(partial, width, T(0));
+    for (std::size_t r = task * together; r < std::min(rows, (task + 1) * together); ++r) f(r, partial);
+  });
+  for (std::size_t task = 0; task < tasks; ++task) add_row(sum, partials + task * width, width);
+}
+
+// Tables of all positions of the batch, once for each position there ever was.
+template <class T>
+void network<T>::make_turns(const training_batch& batch) {
+  const std::size_t pairs = rope_.pairs();
+  std::size_t most = 0;
+  for (const std::uint32_t p : batch.positions) most = std::max<std::size_t>(most, p + std::size_t{1});
+  const std::size_t before = turns_.size() / (2 * pairs);
+  if (most <= before) return;
+  turns_.resize(most * 2 * pairs);
+  std::vector<float> table(rope_.table_floats());
+  for (std::size_t p = before; p < most; ++p) {
+    T* const out = turns_.data() + p * 2 * pairs;
+    if (rope_.angles == rope_angles::hf_f32) rope_.cos_sin(static_cast<std::int64_t>(p), table.data());
+    for (std::size_t m = 0; m < pairs; ++m) {
+      const double angle = static_cast<double>(p) * rope_.per_position[m];
+      const bool exact = rope_.angles == rope_angles::exact;
+      out[m] = static_cast<T>((exact ? std::cos(angle) : static_cast<double>(table[m])) * rope_.magnitude);
+      out[pairs + m] = static_cast<T>((exact ? std::sin(angle) : static_cast<double>(table[pairs + m])) * rope_.magnitude);
+    }
+  }
+}
+
+template <class T>
+const T* network<T>::forward(const training_batch& batch, const T* w) {
+  const std::size_t rows = batch.rows(), dim = config_.dim;
+  make_turns(batch);
+  T* x = inputs_[0].take(rows * dim);
+  for_rows(rows, [&](std::size_t r) {
+    std::copy_n(w + embedding_ + static_cast<std::size_t>(batch.ids[r]) * dim, dim, x + r * dim);
+    if (embedding_scale_ != T(1)) scale_row(x + r * dim, dim, embedding_scale_);
+  });
+  for (std::size_t l = 0; l < config_.layers; ++l) {
+    T* const next = inputs_[l + 1].take(rows * dim);
+    layer(batch, w, l, kept_[recompute_ ? 0 : l], next);
+    x = next;
+  }
+  T* const out = normed_out_.take(batch.targets.size() * dim);
+  T* const scales = scales_out_.take(batch.targets.size());
+  for_rows(batch.targets.size(), [&](std::size_t i) {
+    scales[i] = norm_row(x + batch.targets[i].row * dim, w + final_norm_, dim, epsilon_, out + i * dim);
+  });
+  return out;
+}
+
+template <class T>
+void network<T>::layer(const training_batch& batch, const T* w, std::size_t l, kept_layer& kept, T* next) {
+  const layer_places& at = layers_[l];
+  const std::size_t rows = batch.rows(), dim = config_.dim, ffn = config_.ffn, d = config_.head_dim;
+  const std::size_t width = shape_.width(), queries = shape_.query_width(), heads = shape_.heads;
+  const std::size_t turned = heads + shape_.kv_heads;
+  const T* const x = inputs_[l].data();
+  T* const normed = normed_.take(rows * dim);
+  T* const scales = kept.scales.take(2 * rows);
+
+  // Queries, keys and values, rotated to their positions.
+  for_rows(rows, [&](std::size_t r) {
+    scales[r] = norm_row(x + r * dim, w + at.attention_norm, dim, epsilon_, normed + r * dim);
+  });
+  T* const qkv = kept.qkv.take(rows * width);
+  product(normed, dim, w + at.qkv, dim, true, rows, width, qkv);
+  T* const before = config_.qk_norm ? kept.before_norm.take(rows * turned * d) : nullptr;
+  T* const head_scales = config_.qk_norm ? kept.head_scales.take(rows * turned) : nullptr;
+  for_rows(rows, [&](std::size_t r) {
+    T* const row = qkv + r * width;
+    if (at.qkv_bias != nowhere) add_row(row, w + at.qkv_bias, width);
+    if (before != nullptr) {
+      std::copy_n(row, turned * d, before + r * turned * d);
+      for (std::size_t h = 0; h < turned; ++h)
+        head_scales[r * turned + h] =
+            norm_row(row + h * d, w + (h < heads ? at.query_norm : at.key_norm), d, epsilon_, row + h * d);
+    }
+    for (std::size_t h = 0; h < turned; ++h)
+      turn<false>(row + h * d, turn_of(batch, r), rope_.pairs(), config_.rope.layout);
+  });
+
+  T* const attended = kept.attended.take(rows * queries);
+  attend_training(workers_, spaces_, batch, shape_, score_scale_, qkv, attended, kept.sums.take(rows * heads));
+  T* const middle = kept.middle.take(rows * dim);
+  for_rows(rows, [&](std::size_t r) { std::copy_n(x + r * dim, dim, middle + r * dim); });
+  product(attended, queries, w + at.out, queries, true, rows, dim, middle, true);
+
+  // The gated feed-forward layer.
+  for_rows(rows, [&](std::size_t r) {
+    scales[rows + r] = norm_row(middle + r * dim, w + at.ffn_norm, dim, epsilon_, normed + r * dim);
+  });
+  T* const gate_up = kept.gate_up.take(rows * 2 * ffn);
+  product(normed, dim, w + at.gate_up, dim, true, rows, 2 * ffn, gate_up);
+  if (next == nullptr) return;
+  T* const gated = wide_.take(rows * std::max(ffn, queries));
+  for_rows(rows, [&](std::size_t r) {
+    swiglu_row(gate_up + r * 2 * ffn, ffn, gated + r * ffn);
+    std::copy_n(middle + r * dim, dim, next + r * dim);
+  });
+  product(gated, ffn, w + at.down, ffn, true, rows, dim, next, true);
+}
+
+// dx: the gradient of the layer's output, then of its input.
+template <class T>
+void network<T>::layer_back(const training_batch& batch, const T* w, std::size_t l, T* dx, T* gradient) {
+  const layer_places& at = layers_[l];
+  kept_layer& kept = kept_[recompute_ ? 0 : l];
+  if (recompute_) layer(batch, w, l, kept, nullptr);
+  const std::size_t rows = batch.rows(), dim = config_.dim, ffn = config_.ffn, d = config_.head_dim;
+  const std::size_t width = shape_.width(), queries = shape_.query_width(), heads = shape_.heads;
+  const std::size_t turned = heads + shape_.kv_heads;
+  const T *const x = inputs_[l].data(), *const middle = kept.middle.data(), *const scales = kept.scales.data();
+  T* const normed = normed_.take(rows * dim);
+  T* const d_rows = d_rows_.take(rows * dim);
+
+  // The feed-forward layer. `wide` is the gradient of what was gated, then that itself; gate and up become their gradients.
+  T* const wide = wide_.take(rows * std::max(ffn, queries));
+  T* const gate_up = kept.gate_up.data();
+  product(dx, dim, w + at.down, ffn, false, rows, ffn, wide);
+  for_rows(rows, [&](std::size_t r) {
+    swiglu_row_back(gate_up + r * 2 * ffn, ffn, wide + r * ffn);
+    norm_row_again(middle + r * dim, w + at.ffn_norm, dim, scales[rows + r], normed + r * dim);
+  });
+  outer(dx, dim, wide, ffn, rows, gradient + at.down);
+  outer(gate_up, 2 * ffn, normed, dim, rows, gradient + at.gate_up);
+  product(gate_up, 2 * ffn, w + at.gate_up, dim, false, rows, dim, d_rows);
+  for_rows_summing(rows, dim, gradient + at.ffn_norm, [&](std::size_t r, T* dw) {
+    norm_row_back<true>(d_rows + r * dim, middle + r * dim, w + at.ffn_norm, dim, scales[rows + r], dx + r * dim, dw);
+  });
+
+  // Attention.
+  const T* const attended = kept.attended.data();
+  product(dx, dim, w + at.out, queries, false, rows, queries, wide);
+  outer(dx, dim, attended, queries, rows, gradient + at.out);
+  T* const d_qkv = d_qkv_.take(rows * width);
+  attend_training_back(workers_, spaces_, batch, shape_, score_scale_, kept.qkv.data(), attended, kept.sums.data(), wide,
+                       d_qkv);
+  for_rows(rows, [&](std::size_t r) {
+    for (std::size_t h = 0; h < turned; ++h)
+      turn<true>(d_qkv + r * width + h * d, turn_of(batch, r), rope_.pairs(), config_.rope.layout);
+    norm_row_again(x + r * dim, w + at.attention_norm, dim, scales[r], normed + r * dim);
+  });
+  if (config_.qk_norm) {
+    const T *const before = kept.before_norm.data(), *const head_scales = kept.head_scales.data();
+    const auto back = [&](std::size_t first, std::size_t last, std::size_t norm) {
+      for_rows_summing(rows, d, gradient + norm, [&](std::size_t r, T* dw) {
+        for (std::size_t h = first; h < last; ++h) {
+          T* const dy = d_qkv + r * width + h * d;
+          norm_row_back<false>(dy, before + (r * turned + h) * d, w + norm, d, head_scales[r * turned + h], dy, dw);
+        }
+      });
+    };
+    back(0, heads, at.query_norm);
+    back(heads, turned, at.key_norm);
+  }
+  if (at.qkv_bias != nowhere)
+    for_rows_summing(rows, width, gradient + at.qkv_bias,
+                     [&](std::size_t r, T* db) { add_row(db, d_qkv + r * width, width); });
+  outer(d_qkv, width, normed, dim, rows, gradient + at.qkv);
+  product(d_qkv, width, w + at.qkv, dim, false, rows, dim, d_rows);
+  for_rows_summing(rows, dim, gradient + at.attention_norm, [&](std::size_t r, T* dw) {
+    norm_row_back<true>(d_rows + r * dim, x + r * dim, w + at.attention_norm, dim, scales[r], dx + r * dim, dw);
+  });
+}
+
+template <class T>
+void network<T>::backward(const training_batch& batch, const T* w, const T* d_normed, T* gradient) {
+  const std::size_t rows = batch.rows(), dim = config_.dim;
+  T* const dx = d_x_.take(rows * dim);
+  for_rows(rows, [&](std::size_t r) { std::fill_n(dx + r * dim, dim, T(0)); });
+  const T *const x = inputs_[config_.layers].data(), *const scales = scales_out_.data();
+  for_rows_summing(batch.targets.size(), dim, gradient + final_norm_, [&](std::size_t i, T* dw) {
+    const std::size_t r = batch.targets[i].row;
+    norm_row_back<true>(d_normed + i * dim, x + r * dim, w + final_norm_, dim, scales[i], dx + r * dim, dw);
+  });
+  for (std::size_t l = config_.layers; l-- > 0;) layer_back(batch, w, l, dx, gradient);
+
+  // A token may stand in many rows: a task has some columns of all of them.
+  constexpr std::size_t columns = 64;
+  workers_.for_each(ceil_div(dim, columns), [&](std::size_t, std::size_t task) {
+    const std::size_t first = task * columns, n = std::min(columns, dim - first);
+    for (std::size_t r = 0; r < rows; ++r) {
+      T* const from = dx + r * dim + first;
+      if (embedding_scale_ != T(1)) scale_row(from, n, embedding_scale_);
+      add_row(gradient + embedding_ + static_cast<std::size_t>(batch.ids[r]) * dim + first, from, n);
+    }
+  });
+}
+
+}  // namespace BLOCKATTN_ISA
+}  // namespace blockattn::inline v0

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: MIT
+/// Training: steps of AdamW over packed batches of samples, under any block layout.
+///
+///     auto run = trainer<>::make(*parameters<>::random(config, 1), {.lr = 1e-3}, workers).value();
+///     training_item both[] = {{&sample, mask_mode::full}, {&sample, mask_mode::block}};
+///     run.step(both).value();
+///     auto model = llama<>::bind(run.parameters()).value();
+///
+/// The same weights, samples and options give the same bits for any number of workers, and a run that was saved and
+/// loaded goes on as if nothing had been.
+#pragma once
+
+#include <filesystem>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "checkpoint.hpp"
+#include "network.hpp"
+#include "optimizer.hpp"
+
+namespace blockattn::inline v0 {
+
+/// What a step did. Losses are in nats: `loss_sum / weight_sum` is the mean.
+struct step_report {
+  double loss_sum = 0;       // over predicted tokens, of weight times -log p; weights include the scale of items
+  double weight_sum = 0;     // of those weights
+  double gradient_norm = 0;  // before clipping
+  double learning_rate = 0;
+  std::uint64_t tokens = 0;  // rows that were run
+};
+
+/// The same without a gradient.
+struct loss_report {
+  double loss_sum = 0;
+  double weight_sum = 0;
+  std::uint64_t tokens = 0;
+  [[nodiscard]] double mean() const noexcept { return weight_sum != 0 ? loss_sum / weight_sum : 0; }
+};
+
+inline namespace BLOCKATTN_ISA {
+
+/// A run: weights, moments and the number of steps. Move only; not thread-safe; the executor must outlive it.
+template <class T = float>
+class trainer {
+ public:
+  /// Errors: those of `validate_trainable` and of `validate(options)`.
+  [[nodiscard]] static result<trainer> make(v0::parameters<T> weights, const training_options& options, executor_ref workers) {
+    if (auto ok = validate_trainable(weights.config()); !ok) return ok.error();
+    if (auto ok = validate(options); !ok) return ok.error();
+    return trainer(std::move(weights), options, workers);
+  }
+
+  /// One step of the optimizer over a batch. Errors: those of `validate(sample)`; `invalid_argument` if nothing is to be
+  /// predicted, or if the gradient is not finite. The weights are as before then.
+  [[nodiscard]] result<step_report> step(std::span<const training_item> items) {
+    auto report = gradients(items);
+    if (!report) return report;
+    const double norm = report->gradient_norm;
+    if (!std::isfinite(norm) || !std::isfinite(report->loss_sum))
+      return fail(errc::invalid_argument, "training step ", steps_, ": expected a finite gradient, found a loss of ",
+                  report->loss_sum, " and a norm of ", norm);
+    const double factor = options_.clip_norm > 0 && norm > options_.clip_norm ? options_.clip_norm / norm : 1.0;
+    optimizer_.step(workers_, options_, steps_, static_cast<T>(factor), weights_, std::as_const(gradient_).all());
+    ++steps_;
+    return report;
+  }
+
+  /// The gradient alone, to be read from `gradient()`. Errors: as `step`, but a gradient that is not finite is none.
+  [[nodiscard]] result<step_report> gradients(std::span<const training_item> items) {
+    step_report report;
+    if (auto ok = weigh(items, report.weight_sum); !ok) return ok.error();
+    std::fill(gradient_.all().begin(), gradient_.all().end(), T(0));
+    const T factor = options_.reduction == loss_reduction::mean ? static_cast<T>(1 / report.weight_sum) : T(1);
+    for_passes(items, [&](const training_batch& batch) {
+      network_.forward(batch, weights_.all().data());
+      report.loss_sum += network_.loss_and_gradient(batch, weights_.all().data(), factor, gradient_.all().data());
+      report.tokens += batch.rows();
+    });
+    report.gradient_norm = optimizer_.norm(workers_, std::as_const(gradient_).all());
+    report.learning_rate = learning_rate(options_, steps_);
+    return report;
+  }
+
+  /// The loss alone. Errors: as `gradients`.
+  [[nodiscard]] result<loss_report> loss(std::span<const training_item> items) {
+    loss_report report;
+    if (auto ok = weigh(items, report.weight_sum); !ok) return ok.error();
+    for_passes(items, [&](const training_batch& batch) {
+      network_.forward(batch, weights_.all().data());
+      report.loss_sum += network_.loss(batch, weights_.all().data());
+      report.tokens += batch.rows();
+    });
+    return report;
+  }
+
+  /// Logits of what an item predicts, (targets, vocab) in the order of `training_batch`. Errors: as `gradients`.
+  [[nodiscard]] result<std::vector<T>> logits(const training_item& item) {
+    double weight = 0;
+    if (auto ok = weigh({&item, 1}, weight); !ok) return ok.error();
+    batch_.clear();
+    batch_.add(item);
+    std::vector<T> out(batch_.targets.size() * weights_.config().vocab);
+    network_.forward(batch_, weights_.all().data());
+    network_.logits(0, batch_.targets.size(), weights_.all().data(), out.data());
+    return out;
+  }
+
+  [[nodiscard]] const v0::parameters<T>& parameters() const noexcept { return weights_; }
+  [[nodiscard]] v0::parameters<T>& parameters() noexcept { return weights_; }
+  [[nodiscard]] const v0::parameters<T>& gradient() const noexcept { return gradient_; }
+  [[nodiscard]] const adamw<T>& optimizer() const noexcept { return optimizer_; }
+  [[nodiscard]] const training_options& options() const noexcept { return options_; }
+  /// Steps taken.
+  [[nodiscard]] std::uint64_t steps() const noexcept { return steps_; }
+
+  /// Replaces the options: another phase of a run. Errors: those of `validate(options)`. `recompute` stays as it was.
+  [[nodiscard]] result<void> set_options(const training_options& options) {
+    if (auto ok = validate(options); !ok) return ok;
+    const bool recompute = options_.recompute;
+    options_ = options;
+    options_.recompute = recompute;
+    return {};
+  }
+
+  /// Writes a checkpoint, atomically. Errors: `io`.
+  [[nodiscard]] result<void> save(const std::filesystem::path& path) const {
+    return replace_file(path, write_checkpoint<T>(weights_.config(), steps_, weights_.all(), optimizer_.first().all(),
+                                                  optimizer_.second().all()));
+  }
+  /// Goes on from a checkpoint of the same configuration; options are the caller's. Errors: `io`, and those of
+  /// `read_checkpoint`; the run is as before then.
+  [[nodiscard]] result<void> load(const std::filesystem::path& path) {
+    const auto file = mapped_file::open(path);
+    if (!file) return file.error();
+    const auto view = read_checkpoint<T>(file->bytes(), weights_.config(), weights_.all().size());
+    if (!view) return fail(view.error().code, path.string(), ": ", view.error().message);
+    const auto take = [](std::span<T> to, std::span<const std::byte> from) {
+      std::memcpy(to.data(), from.data(), from.size());
+    };
+    take(weights_.all(), view->weights);
+    take(optimizer_.first().all(), view->first);
+    take(optimizer_.second().all(), view->second);
+    steps_ = view->step;
+    return {};
+  }
+
+ private:
+  trainer(v0::parameters<T> weights, const training_options& options, executor_ref workers)
+      : weights_(std::move(weights)),
+        gradient_(weights_.config()),
+        options_(options),
+        workers_(workers),
+        optimizer_(weights_.config()),
+        network_(weights_.config(), workers, options.recompute) {}
+
+  // Checks all items, and adds up what they predict.
+  [[nodiscard]] result<void> weigh(std::span<const training_item> items, double& sum) const {
+    bool any = false;
+    for (const training_item& item : items) {
+      if (item.sample == nullptr) return fail(errc::invalid_argument, "training item: expected a sample, found none");
+      if (auto ok = validate(*item.sample, weights_.config()); !ok) return ok;
+      if (!std::isfinite(item.scale)) return fail(errc::invalid_argument, "training item: expected a finite scale");
+      const double weight = predicted_weight(item);
+      any = any || weight != 0;
+      sum += weight;
+    }
+    if (!any || sum == 0) return fail(errc::invalid_argument, "training batch: expected a token to predict, found none");
+    return {};
+  }
+
+  // Calls f for packed batches of at most `tokens_per_pass` rows, or of one item.
+  template <class F>
+  void for_passes(std::span<const training_item> items, F&& f) {
+    for (std::size_t i = 0; i < items.size();) {
+      batch_.clear();
+      do batch_.add(items[i]), ++i;
+      while (i < items.size() && batch_.rows() + items[i].sample->ids.size() <= options_.tokens_per_pass);
+      if (!batch_.targets.empty()) f(batch_);
+    }
+  }
+
+  v0::parameters<T> weights_, gradient_;
+  training_options options_;
+  executor_ref workers_;
+  std::uint64_t steps_ = 0;
+  adamw<T> optimizer_;
+  network<T> network_;
+  training_batch batch_;
+};
+
+}  // namespace BLOCKATTN_ISA
+}  // namespace blockattn::inline v0
