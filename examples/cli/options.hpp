@@ -63,6 +63,12 @@ struct options {
   // worlds
   std::size_t level = 4, world_passages = 10, questions = 14, count = 1, first = 0;
   std::string world_format = "lines";
+  // finetune
+  std::string new_text, train, valid, train_mode = "both", loss = "answer", schedule = "constant";
+  std::vector<std::uint32_t> new_shape;  // new_text, read: dim, layers, heads, kv heads, ffn
+  std::string save, save_format = "f32", checkpoint, log;
+  std::size_t steps = 1000, batch_tokens = 8192, warmup = 100, pieces = 2048, valid_count = 50, valid_every = 0;
+  double lr = 1e-3, dense_weight = 0.1, weight_decay = 0, beta2 = 0.95, clip = 1, curriculum = -1;
 };
 
 /// A command gives the JSON object that `--json` prints. Its text for people it writes to standard output itself, only
@@ -82,5 +88,6 @@ result<json> paper(const options&);
 result<json> bench(const options&);
 result<json> demo(const options&);
 result<json> worlds(const options&);
+result<json> finetune(const options&);
 
 }  // namespace cli
