@@ -82,7 +82,7 @@ struct candidate {
 /// At most `count` of them: kinds by their shares, as long as there are questions of a kind left.
 [[nodiscard]] inline std::vector<question> choose_questions(const std::vector<fact>& facts, std::size_t level,
                                                             std::size_t count, random& r) {
-  constexpr std::array<std::size_t, kinds> share = {28, 26, 16, 16, 9, 5};
+  constexpr std::array<std::size_t, kinds> share = {26, 26, 16, 16, 9, 7};
   std::array<std::vector<candidate>, kinds> left;
   for (candidate& c : all_questions(facts))
     if (asks(level, c.what)) left[static_cast<std::size_t>(c.what)].push_back(std::move(c));

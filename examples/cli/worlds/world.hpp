@@ -136,7 +136,7 @@ class builder {
     if (!goes_on) return;
     draft next;
     next.pronouns = true;
-    const bool bare = r_.chance(33);
+    const bool bare = r_.chance(45);
     next.title = one_of({"Continued", "More of the same", "The next page"});
     next.opener = bare ? one_of({"There is more to tell.", "This goes on from the page before.", "And that is not all."})
                        : fill(one_of({"The same {k} is known for more.", "There is more to tell of the same {k}.",
@@ -312,13 +312,18 @@ class builder {
   }
   void add_plain_page() { add_page(false); }
 
-  std::string filler(bool quiet) {
-    if (quiet || r_.chance(40)) return std::string(r_.pick(detail::fillers));
-    const auto two = r_.draw(people_, 2);
+  std::string filler(const draft& d) {
+    if (d.pronouns || r_.chance(40)) return std::string(r_.pick(detail::fillers));
+    // Whom a passage calls by trade it does not name: another passage is needed for that.
+    const auto two = some(2, [&](const person& p) {
+      return std::none_of(d.facts.begin(), d.facts.end(), [&](const auto& f) {
+        return f.first.how != mention::name && f.first.subject == p.name;
+      });
+    });
     // One after another: the order in which a call's arguments are computed is the compiler's.
     const std::string_view form = r_.pick(busy_fillers), good = r_.pick(goods_), town = r_.pick(places_),
                            month = r_.pick(months);
-    return fill(form, {{'p', two[0].name}, {'q', two[1].name}, {'g', good}, {'t', town}, {'m', month}});
+    return fill(form, {{'p', two[0]->name}, {'q', two[1]->name}, {'g', good}, {'t', town}, {'m', month}});
   }
   // Words and marks: what a tokenizer with a piece for each word counts, but for line breaks.
   static std::size_t size_of(std::string_view text) {
@@ -327,8 +332,29 @@ class builder {
     return n;
   }
 
-  world finish() {
+  // Shuffles the passages; but who is a baker is said before "the baker" sells something, as documents introduce people.
+  void shuffle_passages() {
+    const auto refers = [](const std::vector<draft>& group) {
+      return std::any_of(group.front().facts.begin(), group.front().facts.end(),
+                         [](const auto& f) { return f.first.how == mention::trade; });
+    };
+    std::vector<std::vector<draft>> later;
+    for (auto& group : groups_)
+      if (refers(group)) later.push_back(std::move(group));
+    std::erase_if(groups_, [](const auto& group) { return group.empty(); });
     r_.shuffle(groups_);
+    for (auto& group : later) {
+      std::size_t first = 0;
+      for (const auto& [wanted, subject] : group.front().facts)
+        for (std::size_t i = 0; i < groups_.size() && wanted.how == mention::trade; ++i)
+          for (const auto& [f, said] : groups_[i].front().facts)
+            if (f.what == relation::trade && f.subject == wanted.subject) first = std::max(first, i + 1);
+      groups_.insert(groups_.begin() + static_cast<std::ptrdiff_t>(r_.between(first, groups_.size())), std::move(group));
+    }
+  }
+
+  world finish() {
+    shuffle_passages();
     world w;
     for (auto& group : groups_) {
       for (draft& d : group) {
@@ -342,7 +368,7 @@ class builder {
         }
         const std::size_t wanted = r_.between(50, 66);
         while (size < wanted) {
-          std::string more = filler(d.pronouns);
+          std::string more = filler(d);
           if (std::find(sentences.begin(), sentences.end(), more) != sentences.end()) continue;
           size += size_of(more);
           sentences.insert(sentences.begin() + static_cast<std::ptrdiff_t>(r_.below(sentences.size() + 1)), std::move(more));
