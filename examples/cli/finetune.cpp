@@ -286,7 +286,8 @@ result<json> finetune(const options& o) {
   interrupt watch;
   stopwatch since_drawn;
   std::vector<ba::training_item> items;
-  while (run.steps() < o.steps && stop_asked == 0) {
+  const std::uint64_t end = o.stop_at != 0 ? std::min(o.stop_at, o.steps) : o.steps;
+  while (run.steps() < end && stop_asked == 0) {
     const stopwatch time;
     items.clear();
     for (const ba::training_sample* s : source->batch(run.steps()))
@@ -305,7 +306,7 @@ result<json> finetune(const options& o) {
                    static_cast<unsigned long long>(run.steps()), o.steps, report->loss_sum / report->weight_sum, speed,
                    seconds_text(left).c_str());
     }
-    const bool last = run.steps() == o.steps || stop_asked != 0;
+    const bool last = run.steps() == end || stop_asked != 0;
     if (!last && run.steps() % every != 0) continue;
     last_loss = loss / weights;
     json line = {{"step", run.steps()}, {"loss", last_loss}, {"lr", report->learning_rate}, {"tokens_s", speed}, {"seconds", trained_ms / 1000}};

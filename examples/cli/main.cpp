@@ -251,6 +251,7 @@ int main(int argc, char** argv) {
   finetune->add_option("--valid-every", o.valid_every, "steps; 0: twenty times")->check(cli::whole(0, many));
   finetune->add_option("--mode", o.train_mode, "how samples are seen")->check(CLI::IsMember({"both", "full", "block"}));
   finetune->add_option("--steps", o.steps, "of the optimizer")->check(cli::whole(1, many));
+  finetune->add_option("--stop-at", o.stop_at, "stop there as if by Ctrl-C, to go on later; 0: at the end")->check(cli::whole(0, many));
   finetune->add_option("--batch-tokens", o.batch_tokens, "of a step, once for each mode")->check(cli::whole(1, 1u << 30));
   finetune->add_option("--lr", o.lr, "learning rate")->check(cli::real(0, 10));
   finetune->add_option("--schedule", o.schedule, "of the learning rate")->check(CLI::IsMember({"constant", "linear"}));

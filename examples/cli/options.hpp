@@ -67,7 +67,8 @@ struct options {
   std::string new_text, train, valid, train_mode = "both", loss = "answer", schedule = "constant";
   std::vector<std::uint32_t> new_shape;  // new_text, read: dim, layers, heads, kv heads, ffn
   std::string save, save_format = "f32", checkpoint, log;
-  std::size_t steps = 1000, batch_tokens = 8192, warmup = 100, pieces = 2048, valid_count = 50, valid_every = 0;
+  std::size_t steps = 1000, batch_tokens = 8192, warmup = 100, pieces = 2048, valid_count = 50, valid_every = 0,
+              stop_at = 0;  // 0: all steps
   double lr = 1e-3, dense_weight = 0.1, weight_decay = 0, beta2 = 0.95, clip = 1, curriculum = -1;
 };
 
