@@ -73,38 +73,6 @@ inline void add_gguf_config(gguf_head& head, const model_config& c, const std::s
   if (c.local_rope) head.number(key("rope.freq_base_swa"), static_cast<float>(c.local_rope->theta));
 }
 
-// Whether a file says what a model computes. Frequencies are compared as numbers: a file has several ways to state them,
-// in floats.
-[[nodiscard]] inline bool computes_the_same(model_config a, model_config b) {
-  const auto x = make_frequencies(a), y = make_frequencies(b);
-  if (!x || !y) return false;
-  const auto close = [](const std::vector<double>& p, const std::vector<double>& q) {
-    return std::equal(p.begin(), p.end(), q.begin(), q.end(),
-                      [](double u, double v) { return std::fabs(u - v) <= 1e-6 * std::fabs(u); });
-  };
-  const bool same_rope = close(x->per_position, y->per_position) && close(x->local_per_position, y->local_per_position) &&
-                         std::fabs(x->magnitude - y->magnitude) < 1e-6 && a.rope.rotary_dim == b.rope.rotary_dim;
-  a.rope = b.rope, a.local_rope = b.local_rope, a.architecture = b.architecture;
-  a.context_length = b.context_length;
-  for (model_config* c : {&a, &b})
-    if (std::all_of(c->windows.begin(), c->windows.end(), [](std::uint32_t w) { return w == 0; })) c->windows.clear();
-  return same_rope && a == b;
-}
-
-// Reorders the rows of each head's rotary dims from one layout of pairs to the other. Rows are moved as bytes.
-inline void reorder_pairs(std::vector<std::byte>& bytes, std::size_t row_bytes, std::size_t head_dim, std::size_t rotary,
-                          bool to_neighbours) {
-  const std::vector<std::byte> from = bytes;
-  const std::size_t heads = bytes.size() / row_bytes / head_dim, half = rotary / 2;
-  for (std::size_t h = 0; h < heads; ++h)
-    for (std::size_t m = 0; m < half; ++m)
-      for (std::size_t k = 0; k < 2; ++k) {
-        const std::size_t split = h * head_dim + m + k * half, neighbour = h * head_dim + 2 * m + k;
-        const std::size_t source = to_neighbours ? split : neighbour, target = to_neighbours ? neighbour : split;
-        std::memcpy(bytes.data() + target * row_bytes, from.data() + source * row_bytes, row_bytes);
-      }
-}
-
 }  // namespace detail
 
 /// Writes a model. The architecture is the configuration's own where GGUF has it, else one that computes the same; rows of
@@ -171,18 +139,8 @@ template <weights_source W>
     return file->write(bytes);
   };
   for (const plan& p : plans) {
-    const auto loaded = weights.load(p.name);
-    if (!loaded) return loaded.error();
-    auto bytes = convert_rows(p.name, p.info, loaded->bytes(), p.type);
+    auto bytes = rows_for_file(weights, p.name, p.info, p.type, detail::gguf_layout(architecture));
     if (!bytes) return std::move(bytes).error();
-    const bool turns = p.name.find("q_proj") != std::string::npos || p.name.find("k_proj") != std::string::npos;
-    if (turns && config.rope.layout != detail::gguf_layout(architecture)) {
-      // A bias is one row whose elements turn; a matrix turns its rows.
-      const std::size_t items = p.info.rows == 1 ? p.info.cols : p.info.rows;
-      detail::reorder_pairs(*bytes, bytes->size() / items, config.head_dim, config.rope.rotary_dim,
-                            config.rope.layout == rope_layout::half_split);
-    }
-    weights.release(p.name);
     if (auto done = write_padded(*std::move(bytes)); !done) return done;
   }
   if (!divisors.empty()) {

@@ -2,10 +2,12 @@
 /// Rows of weights into the formats that writers write: f32, f16, bf16, and GGUF's Q8_0.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <span>
 #include <string_view>
+#include <string>
 #include <vector>
 
 #include "../core/element.hpp"
@@ -54,6 +56,38 @@ namespace detail {
   return out;
 }
 
+// Whether a file says what a model computes. Frequencies are compared as numbers: a file has several ways to state them,
+// in floats.
+[[nodiscard]] inline bool computes_the_same(model_config a, model_config b) {
+  const auto x = make_frequencies(a), y = make_frequencies(b);
+  if (!x || !y) return false;
+  const auto close = [](const std::vector<double>& p, const std::vector<double>& q) {
+    return std::equal(p.begin(), p.end(), q.begin(), q.end(),
+                      [](double u, double v) { return std::fabs(u - v) <= 1e-6 * std::fabs(u); });
+  };
+  const bool same_rope = close(x->per_position, y->per_position) && close(x->local_per_position, y->local_per_position) &&
+                         std::fabs(x->magnitude - y->magnitude) < 1e-6 && a.rope.rotary_dim == b.rope.rotary_dim;
+  a.rope = b.rope, a.local_rope = b.local_rope, a.architecture = b.architecture;
+  a.context_length = b.context_length;
+  for (model_config* c : {&a, &b})
+    if (std::all_of(c->windows.begin(), c->windows.end(), [](std::uint32_t w) { return w == 0; })) c->windows.clear();
+  return same_rope && a == b;
+}
+
+// Reorders the rows of each head's rotary dims from one layout of pairs to the other. Rows are moved as bytes.
+inline void reorder_pairs(std::vector<std::byte>& bytes, std::size_t row_bytes, std::size_t head_dim, std::size_t rotary,
+                          bool to_neighbours) {
+  const std::vector<std::byte> from = bytes;
+  const std::size_t heads = bytes.size() / row_bytes / head_dim, half = rotary / 2;
+  for (std::size_t h = 0; h < heads; ++h)
+    for (std::size_t m = 0; m < half; ++m)
+      for (std::size_t k = 0; k < 2; ++k) {
+        const std::size_t split = h * head_dim + m + k * half, neighbour = h * head_dim + 2 * m + k;
+        const std::size_t source = to_neighbours ? split : neighbour, target = to_neighbours ? neighbour : split;
+        std::memcpy(bytes.data() + target * row_bytes, from.data() + source * row_bytes, row_bytes);
+      }
+}
+
 }  // namespace detail
 
 /// A tensor's rows in another format; unchanged bytes where the format is the same. Plain types are rounded once, to
@@ -82,6 +116,29 @@ namespace detail {
     }
   }
   return out;
+}
+
+/// A tensor of a model as a file is to hold it: in another format, and, for what turns (Q and K), in another order of pairs.
+/// Errors: those of the source and of `convert_rows`.
+template <weights_source W>
+[[nodiscard]] result<std::vector<std::byte>> rows_for_file(const W& weights, const std::string& name, const tensor_info& info,
+                                                           dtype type, rope_layout layout) {
+  const auto loaded = weights.load(name);
+  if (!loaded) return loaded.error();
+  auto bytes = convert_rows(name, info, loaded->bytes(), type);
+  if (!bytes) return bytes;
+  const model_config& config = weights.config();
+  // Weights of a head's norm are multiplied before pairs turn, so they follow their dims too.
+  const bool norm = name.find("q_norm") != std::string::npos || name.find("k_norm") != std::string::npos;
+  const bool turns = norm || name.find("q_proj") != std::string::npos || name.find("k_proj") != std::string::npos;
+  if (turns && config.rope.layout != layout) {
+    // A vector turns its elements; a matrix its rows.
+    const std::size_t items = info.rows == 1 ? info.cols : info.rows;
+    detail::reorder_pairs(*bytes, bytes->size() / items, config.head_dim, config.rope.rotary_dim,
+                          config.rope.layout == rope_layout::half_split);
+  }
+  weights.release(name);
+  return bytes;
 }
 
 /// The names of all tensors of a model, in the order of a forward pass.
