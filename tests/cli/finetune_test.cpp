@@ -8,11 +8,10 @@ using namespace blockattn_test;
 
 namespace {
 
-arguments tiny(const temporary_folder& folder, const std::string& steps, arguments more) {
+arguments tiny(const std::string& steps, arguments more, const char* threads = "1") {
   arguments out = {"finetune", "--new",   "16,2,2,1,24", "--pieces", "400",      "--train", "worlds:5",           "--steps",
                    steps,      "--lr",    "0.01",        "--warmup", "2",        "--batch-tokens", "1500", "--loss",
-                   "dense",    "--seed",  "3",           "--threads", "1"};
-  (void)folder;
+                   "dense",    "--seed",  "3",           "--threads", threads};
   out.insert(out.end(), more.begin(), more.end());
   return out;
 }
@@ -26,7 +25,7 @@ TEST_CASE("cli finetune: the loss of training is that of inference through store
   std::string lines;
   for (std::uint64_t n = 0; n < 3; ++n) lines += worlds::question_lines(worlds::make_world(8, n, {.questions = 4}));
   const std::string questions = folder.file("q.jsonl", lines);
-  const json trained = run_json(tiny(folder, "3", {"--valid", questions, "--save", model}));
+  const json trained = run_json(tiny("3", {"--valid", questions, "--save", model}));
   CHECK(trained["steps"] == 3);
   CHECK(trained["stopped"] == false);
   for (const char* mode : {"full", "block"}) {
@@ -44,15 +43,15 @@ TEST_CASE("cli finetune: a run that goes on is one that was never stopped", "[cl
   BLOCKATTN_REQUIRE_CLI();
   const temporary_folder folder;
   const std::string whole = folder / "whole.gguf", parts = folder / "parts.gguf", state = folder / "state";
-  run_json(tiny(folder, "4", {"--curriculum", "1", "--save", whole, "--threads", "2"}));
+  run_json(tiny("4", {"--curriculum", "1", "--save", whole}, "2"));
   // The second part is told of four steps too: schedule and curriculum are those of the whole.
-  const json first = run_json(tiny(folder, "4", {"--curriculum", "1", "--checkpoint", state, "--stop-at", "2"}));
+  const json first = run_json(tiny("4", {"--curriculum", "1", "--checkpoint", state, "--stop-at", "2"}));
   CHECK((first["steps"] == 2 && first["stopped"] == true));
-  const json second = run_json(tiny(folder, "4", {"--curriculum", "1", "--checkpoint", state, "--save", parts}));
+  const json second = run_json(tiny("4", {"--curriculum", "1", "--checkpoint", state, "--save", parts}));
   CHECK((second["steps"] == 4 && second["stopped"] == false));
   CHECK(slurp(whole) == slurp(parts));
   // What is over is over.
-  CHECK(run_json(tiny(folder, "4", {"--curriculum", "1", "--checkpoint", state}))["steps"] == 4);
+  CHECK(run_json(tiny("4", {"--curriculum", "1", "--checkpoint", state}))["steps"] == 4);
 }
 
 TEST_CASE("cli finetune: goes on from a model, on a file, and says how it went", "[cli][finetune]") {
@@ -62,7 +61,7 @@ TEST_CASE("cli finetune: goes on from a model, on a file, and says how it went",
   std::string lines;
   for (std::uint64_t n = 0; n < 4; ++n) lines += worlds::context_line(worlds::make_world(8, n, {.level = 1, .questions = 3}));
   const std::string data = folder.file("d.jsonl", lines);
-  run_json(tiny(folder, "2", {"--save", base}));
+  run_json(tiny("2", {"--save", base}));
   const json done = run_json({"finetune", "--model", base, "--train", data, "--valid", data, "--steps", "30", "--lr", "0.01",
                               "--warmup", "2", "--batch-tokens", "2000", "--valid-every", "10", "--mode", "block", "--save",
                               better, "--save-format", "q8_0", "--log", log, "--schedule", "linear"});
@@ -91,7 +90,7 @@ TEST_CASE("cli finetune: what cannot be done is refused", "[cli][finetune]") {
   check_refused({"finetune", "--new", "16,2,2,1,8", "--train", folder / "nothing"}, 1);
   check_refused({"finetune", "--model", folder / "nothing", "--train", "worlds:1"}, 1);
   const std::string junk = folder.file("junk", std::string("no checkpoint"));
-  const std::string reason = check_refused(tiny(folder, "2", {"--checkpoint", junk}), 1);
+  const std::string reason = check_refused(tiny("2", {"--checkpoint", junk}), 1);
   CHECK(reason.find("junk") != std::string::npos);
   CHECK(slurp(junk) == "no checkpoint");
 }
