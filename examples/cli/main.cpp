@@ -239,6 +239,13 @@ int main(int argc, char** argv) {
   worlds->add_flag("--json", o.common.json, "print one JSON object on standard output")->needs(worlds_out);
   worlds->callback([&] { run = cli::worlds; });
 
+  auto* babi = app.add_subcommand("babi", "a task of bAbI as a dataset, JSON lines");
+  babi->add_option("--file,file", o.file, "the task's file")->required();
+  babi->add_option("--group", o.group, "sentences of a passage")->check(cli::whole(1, many));
+  auto* babi_out = babi->add_option("--out", o.out, "a file instead of standard output");
+  babi->add_flag("--json", o.common.json, "print one JSON object on standard output")->needs(babi_out);
+  babi->callback([&] { run = cli::babi; });
+
   auto* finetune = app.add_subcommand("finetune", "train a model for block attention, or a new one from scratch");
   auto* base = finetune->add_option("--model", o.common.model, "the model to go on from");
   finetune->add_option("--new", o.new_text, "DIM,LAYERS,HEADS,KV_HEADS,FFN: a new model, with a tokenizer of its own")

@@ -62,6 +62,7 @@ struct options {
   bool no_full = false;
   // worlds
   std::size_t level = 4, world_passages = 10, questions = 14, count = 1, first = 0;
+  std::size_t group = 2;  // babi: sentences of a passage
   std::string world_format = "lines";
   // finetune
   std::string new_text, train, valid, train_mode = "both", loss = "answer", schedule = "constant";
@@ -89,6 +90,7 @@ result<json> paper(const options&);
 result<json> bench(const options&);
 result<json> demo(const options&);
 result<json> worlds(const options&);
+result<json> babi(const options&);
 result<json> finetune(const options&);
 
 }  // namespace cli
