@@ -3,7 +3,10 @@
 // that the gradient needs (6 for each weight and token, 12 for each dim of a head and pair of query and key that sees it);
 // what is computed a second time on the way back counts as nothing. A loss that does not fall fails the benchmark.
 //
+// And products at the shapes of the small model on one core, beside Eigen's on the same parts of the rows.
+//
 //     train_bench --benchmark_filter=small/block
+//     train_bench --benchmark_filter=product
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -14,6 +17,9 @@
 
 #include <blockattn/core/thread_executor.hpp>
 #include <blockattn/train/trainer.hpp>
+
+#define EIGEN_DONT_PARALLELIZE
+#include <Eigen/Core>
 
 #include "support/peak.hpp"
 
@@ -27,7 +33,7 @@ struct shape {
   std::size_t samples;
 };
 // The model that the demo ships, and one of 100 million weights.
-constexpr shape shapes[] = {{"small", 6, 192, 6, 2, 32, 512, 1500, 3}, {"100m", 12, 768, 12, 4, 64, 2048, 32000, 2}};
+constexpr shape shapes[] = {{"small", 6, 192, 6, 2, 32, 512, 1500, 3}, {"100m", 12, 768, 12, 4, 64, 2048, 32000, 1}};
 
 ba::model_config config_of(const shape& s) {
   ba::model_config c;
@@ -105,6 +111,50 @@ void step(benchmark::State& state, const shape& s, ba::mask_mode mode, std::size
   state.counters["MB"] = static_cast<double>(ba::activation_bytes(c, tokens)) * 1e-6;
 }
 
+// C (m, n) = A B over depth k: activations by weights (B transposed), gradients by weights, or gradients by activations (A
+// transposed).
+struct product_case {
+  const char* name;
+  std::size_t m, n, k;
+  bool a_transposed, b_transposed;
+};
+constexpr product_case products[] = {{"qkv", 3768, 320, 192, false, true},    {"gate_up", 3768, 1024, 192, false, true},
+                                     {"down", 3768, 192, 512, false, true},   {"d_normed", 3768, 192, 1024, false, false},
+                                     {"d_gate_up", 1024, 192, 3768, true, false}, {"d_down", 192, 512, 3768, true, false},
+                                     {"d_qkv", 320, 192, 3768, true, false}};
+
+void product(benchmark::State& state, const product_case& p) {
+  using matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  const auto at = [](std::size_t n) { return static_cast<Eigen::Index>(n); };
+  const matrix a = p.a_transposed ? matrix::Random(at(p.k), at(p.m)) : matrix::Random(at(p.m), at(p.k));
+  const matrix b = p.b_transposed ? matrix::Random(at(p.n), at(p.k)) : matrix::Random(at(p.k), at(p.n));
+  matrix ours(at(p.m), at(p.n)), theirs(at(p.m), at(p.n));
+  ba::inline_executor alone;
+  ba::growing_array<float> space;
+  const double operations = 2e-9 * static_cast<double>(p.m * p.n * p.k);
+  double peak = bench::fma_peak(alone), time = 1e30, eigen = 1e30;
+  for (auto _ : state) {
+    double begin = bench::seconds();
+    ba::multiply<float>(alone, space, {a.data(), static_cast<std::size_t>(a.cols()), p.a_transposed},
+                        {b.data(), static_cast<std::size_t>(b.cols()), p.b_transposed}, p.m, p.n, p.k, ours.data(), p.n);
+    time = std::min(time, bench::seconds() - begin);
+    begin = bench::seconds();
+    for (std::size_t r = 0; r < p.m; r += 128) {
+      const auto first = at(r), rows = at(std::min<std::size_t>(128, p.m - r));
+      auto to = theirs.middleRows(first, rows);
+      if (p.a_transposed) to.noalias() = a.middleCols(first, rows).transpose() * b;
+      else if (p.b_transposed) to.noalias() = a.middleRows(first, rows) * b.transpose();
+      else to.noalias() = a.middleRows(first, rows) * b;
+    }
+    eigen = std::min(eigen, bench::seconds() - begin);
+  }
+  if (!((ours - theirs).cwiseAbs().maxCoeff() < 1e-2f)) return state.SkipWithError("products differ");
+  peak = std::max(peak, bench::fma_peak(alone));
+  state.counters["GFLOP/s"] = operations / time;
+  state.counters["share"] = operations / time / peak;
+  state.counters["eigen"] = operations / eigen;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -117,6 +167,10 @@ int main(int argc, char** argv) {
             ->Iterations(s.layers < 12 ? 8 : 2)
             ->Unit(benchmark::kMillisecond)
             ->UseRealTime();
+  for (const product_case& p : products)
+    benchmark::RegisterBenchmark((std::string("product/") + p.name).c_str(),
+                                 [p](benchmark::State& state) { product(state, p); })
+        ->Iterations(8);
   benchmark::Initialize(&argc, argv);
   benchmark::RunSpecifiedBenchmarks();
 }

@@ -54,6 +54,9 @@ struct training_batch {
     ids.clear(), positions.clear(), groups.clear(), samples.clear(), targets.clear();
   }
 
+  /// Leaves out the targets of contexts. Those of branches are the same, in the same order, under either mask.
+  void keep_branches() { std::erase_if(targets, [](const training_target& t) { return !t.in_branch; }); }
+
   /// Appends a sample, which must be valid. Targets of weight 0 are left out.
   void add(const training_item& item) {
     const training_sample& s = *item.sample;
@@ -84,10 +87,11 @@ struct training_batch {
   }
 };
 
-/// The sum of the weights of what an item predicts, scale included.
-[[nodiscard]] inline double predicted_weight(const training_item& item) {
+/// The sum of the weights of what an item predicts, in all or in its branches, scale included.
+[[nodiscard]] inline double predicted_weight(const training_item& item, bool branches_only = false) {
   training_batch alone;
   alone.add(item);
+  if (branches_only) alone.keep_branches();
   double sum = 0;
   for (const training_target& t : alone.targets) sum += static_cast<double>(t.weight);
   return sum;

@@ -25,7 +25,7 @@ template <class T = float>
   const std::size_t normed = c.qk_norm ? (heads + kv_heads) * (head_dim + 1) : 0;
   const std::size_t kept = qkv + normed + queries + heads + dim + 2 * ffn + 2;
   const std::size_t inputs = (c.layers + std::size_t{1}) * dim;
-  const std::size_t working = 3 * dim + std::max(ffn, queries) + qkv, last = 2 * dim + 1;
+  const std::size_t working = 3 * dim + ffn + queries + qkv, last = 2 * dim + 1;
   const std::size_t logits = std::min(head_rows(c.vocab), tokens) * c.vocab;
   return (tokens * (inputs + (recompute ? 1 : c.layers) * kept + working + last) + logits) * sizeof(T);
 }
@@ -78,7 +78,10 @@ class network {
 
  private:
   static constexpr std::size_t nowhere = static_cast<std::size_t>(-1);
-  static constexpr std::size_t together = 32;  // rows of a task
+  static constexpr std::size_t together = 48;  // rows of a task: what it makes of them stays near it
+
+  // The matrices of a layer, in `packed_`.
+  enum : std::size_t { qkv_matrix, out_matrix, gate_up_matrix, down_matrix };
 
   // Offsets of a layer's tensors.
   struct layer_places {
@@ -89,15 +92,17 @@ class network {
     growing_array<T> qkv, before_norm, head_scales, attended, sums, middle, gate_up, scales;
   };
 
+  // f(worker, first row, rows) for each task.
   template <class F>
-  void for_rows(std::size_t rows, F&& f) {
-    workers_.for_each(ceil_div(rows, together), [&](std::size_t, std::size_t task) {
-      for (std::size_t r = task * together; r < std::min(rows, (task + 1) * together); ++r) f(r);
+  void for_parts(std::size_t rows, F&& f) {
+    workers_.for_each(ceil_div(rows, together), [&](std::size_t worker, std::size_t task) {
+      const std::size_t first = task * together;
+      f(worker, first, std::min(together, rows - first));
     });
   }
-  // f(row, partial): each task adds to a partial of its own, and their sum, in order of rows, joins `sum`.
+  // The same with an array of `width` zeros for each task; returns their sum, in order of tasks.
   template <class F>
-  void for_rows_summing(std::size_t rows, std::size_t width, T* sum, F&& f);
+  const T* for_parts_summing(std::size_t rows, std::size_t width, F&& f);
 
   void make_turns(const training_batch& batch);
   [[nodiscard]] const T* turn_of(const training_batch& batch, std::size_t r) noexcept {
@@ -108,9 +113,12 @@ class network {
   void layer_back(const training_batch& batch, const T* w, std::size_t l, T* dx, T* gradient);
   void backward(const training_batch& batch, const T* w, const T* d_normed, T* gradient);
 
-  void product(const T* a, std::size_t a_width, const T* b, std::size_t b_stride, bool b_transposed, std::size_t rows,
-               std::size_t cols, T* c, bool accumulate = false) {
-    multiply<T>(workers_, space_, {a, a_width}, {b, b_stride, b_transposed}, rows, cols, a_width, c, cols, accumulate);
+  // Packs the matrices of a layer for its products: transposed on the way forwards, as they lie on the way back.
+  void pack_layer(const T* w, const layer_places& at, bool back);
+  // c (rows, cols) (+)= a (rows, depth) times matrix m of `packed_`, on this thread.
+  void product(const T* a, std::size_t depth, std::size_t m, std::size_t rows, std::size_t cols, T* c,
+               bool accumulate = false) noexcept {
+    multiply_packed<T>({a, depth}, rows, packed_[m], depth, depth, cols, c, cols, accumulate);
   }
   // d_weights (a_width, b_width) += a^T b, both (rows, ..).
   void outer(const T* a, std::size_t a_width, const T* b, std::size_t b_width, std::size_t rows, T* d_weights) {
@@ -129,7 +137,10 @@ class network {
   std::vector<attention_space<T>> spaces_;  // of each worker
   std::vector<kept_layer> kept_;
   std::vector<growing_array<T>> inputs_;  // of each layer, and of the last norm
-  growing_array<T> space_, normed_, wide_, d_x_, d_rows_, d_qkv_, partials_, normed_out_, scales_out_, d_normed_;
+  std::vector<growing_array<T>> row_spaces_;  // of each worker
+  growing_array<T> space_, layer_space_, partials_, normed_out_, scales_out_, d_normed_;
+  growing_array<T> normed_, gated_, d_x_, d_middle_, d_attended_, d_qkv_;
+  const T* packed_[4] = {};  // in `layer_space_`
   std::vector<T> turns_;  // of each position: cos[pairs], sin[pairs]
   head_loss<T> head_loss_;
 };
@@ -147,7 +158,8 @@ network<T>::network(const model_config& config, executor_ref workers, bool recom
       embedding_scale_(static_cast<T>(config.embedding_scale)),
       spaces_(workers.concurrency()),
       kept_(recompute ? 1 : config.layers),
-      inputs_(config.layers + std::size_t{1}) {
+      inputs_(config.layers + std::size_t{1}),
+      row_spaces_(workers.concurrency()) {
   const parameters<T> places(config);
   const auto at = [&](const std::string& name) {
     const parameter_place* p = places.find_place(name);
@@ -167,15 +179,36 @@ network<T>::network(const model_config& config, executor_ref workers, bool recom
 
 template <class T>
 template <class F>
-void network<T>::for_rows_summing(std::size_t rows, std::size_t width, T* sum, F&& f) {
+const T* network<T>::for_parts_summing(std::size_t rows, std::size_t width, F&& f) {
   const std::size_t tasks = ceil_div(rows, together);
-  T* const partials = partials_.take(tasks * width);
-  workers_.for_each(tasks, [&](std::size_t, std::size_t task) {
-    T* const partial = partials + task * width;
+  T* const partials = partials_.take((tasks + 1) * width);
+  for_parts(rows, [&](std::size_t worker, std::size_t first, std::size_t n) {
+    T* const partial = partials + (first / together + 1) * width;
     std::fill_n(partial, width, T(0));
-    for (std::size_t r = task * together; r < std::min(rows, (task + 1) * together); ++r) f(r, partial);
+    f(worker, first, n, partial);
   });
-  for (std::size_t task = 0; task < tasks; ++task) add_row(sum, partials + task * width, width);
+  std::fill_n(partials, width, T(0));
+  for (std::size_t task = 1; task <= tasks; ++task) add_row(partials, partials + task * width, width);
+  return partials;
+}
+
+template <class T>
+void network<T>::pack_layer(const T* w, const layer_places& at, bool back) {
+  const std::size_t dim = config_.dim, ffn = config_.ffn, width = shape_.width(), queries = shape_.query_width();
+  struct matrix {
+    std::size_t at, rows, cols;
+  };
+  const matrix all[4] = {{at.qkv, width, dim}, {at.out, dim, queries}, {at.gate_up, 2 * ffn, dim}, {at.down, dim, ffn}};
+  packing<T> jobs[4];
+  std::size_t sizes[4], total = 0;
+  for (std::size_t m = 0; m < 4; ++m) {
+    const auto& [offset, rows, cols] = all[m];
+    jobs[m] = back ? packing<T>{{w + offset, cols, false}, rows, cols} : packing<T>{{w + offset, cols, true}, cols, rows};
+    total += sizes[m] = packed_elements<T>(jobs[m].depth, jobs[m].cols);
+  }
+  T* to = layer_space_.take(total);
+  for (std::size_t m = 0; m < 4; to += sizes[m++]) packed_[m] = jobs[m].to = to;
+  pack_factors<T>(workers_, jobs);
 }
 
 // Tables of all positions of the batch, once for each position there ever was.
@@ -205,9 +238,11 @@ const T* network<T>::forward(const training_batch& batch, const T* w) {
   const std::size_t rows = batch.rows(), dim = config_.dim;
   make_turns(batch);
   T* x = inputs_[0].take(rows * dim);
-  for_rows(rows, [&](std::size_t r) {
-    std::copy_n(w + embedding_ + static_cast<std::size_t>(batch.ids[r]) * dim, dim, x + r * dim);
-    if (embedding_scale_ != T(1)) scale_row(x + r * dim, dim, embedding_scale_);
+  for_parts(rows, [&](std::size_t, std::size_t first, std::size_t n) {
+    for (std::size_t r = first; r < first + n; ++r) {
+      std::copy_n(w + embedding_ + static_cast<std::size_t>(batch.ids[r]) * dim, dim, x + r * dim);
+      if (embedding_scale_ != T(1)) scale_row(x + r * dim, dim, embedding_scale_);
+    }
   });
   for (std::size_t l = 0; l < config_.layers; ++l) {
     T* const next = inputs_[l + 1].take(rows * dim);
@@ -216,8 +251,9 @@ const T* network<T>::forward(const training_batch& batch, const T* w) {
   }
   T* const out = normed_out_.take(batch.targets.size() * dim);
   T* const scales = scales_out_.take(batch.targets.size());
-  for_rows(batch.targets.size(), [&](std::size_t i) {
-    scales[i] = norm_row(x + batch.targets[i].row * dim, w + final_norm_, dim, epsilon_, out + i * dim);
+  for_parts(batch.targets.size(), [&](std::size_t, std::size_t first, std::size_t n) {
+    for (std::size_t i = first; i < first + n; ++i)
+      scales[i] = norm_row(x + batch.targets[i].row * dim, w + final_norm_, dim, epsilon_, out + i * dim);
   });
   return out;
 }
@@ -229,49 +265,49 @@ void network<T>::layer(const training_batch& batch, const T* w, std::size_t l, k
   const std::size_t width = shape_.width(), queries = shape_.query_width(), heads = shape_.heads;
   const std::size_t turned = heads + shape_.kv_heads;
   const T* const x = inputs_[l].data();
-  T* const normed = normed_.take(rows * dim);
-  T* const scales = kept.scales.take(2 * rows);
-
-  // Queries, keys and values, rotated to their positions.
-  for_rows(rows, [&](std::size_t r) {
-    scales[r] = norm_row(x + r * dim, w + at.attention_norm, dim, epsilon_, normed + r * dim);
-  });
-  T* const qkv = kept.qkv.take(rows * width);
-  product(normed, dim, w + at.qkv, dim, true, rows, width, qkv);
+  T *const scales = kept.scales.take(2 * rows), *const qkv = kept.qkv.take(rows * width);
   T* const before = config_.qk_norm ? kept.before_norm.take(rows * turned * d) : nullptr;
   T* const head_scales = config_.qk_norm ? kept.head_scales.take(rows * turned) : nullptr;
-  for_rows(rows, [&](std::size_t r) {
-    T* const row = qkv + r * width;
-    if (at.qkv_bias != nowhere) add_row(row, w + at.qkv_bias, width);
-    if (before != nullptr) {
-      std::copy_n(row, turned * d, before + r * turned * d);
+  pack_layer(w, at, false);
+
+  // Queries, keys and values, rotated to their positions.
+  for_parts(rows, [&](std::size_t worker, std::size_t first, std::size_t n) {
+    T* const normed = row_spaces_[worker].take(together * (dim + ffn));
+    for (std::size_t i = 0; i < n; ++i)
+      scales[first + i] = norm_row(x + (first + i) * dim, w + at.attention_norm, dim, epsilon_, normed + i * dim);
+    product(normed, dim, qkv_matrix, n, width, qkv + first * width);
+    for (std::size_t r = first; r < first + n; ++r) {
+      T* const row = qkv + r * width;
+      if (at.qkv_bias != nowhere) add_row(row, w + at.qkv_bias, width);
+      if (before != nullptr) {
+        std::copy_n(row, turned * d, before + r * turned * d);
+        for (std::size_t h = 0; h < turned; ++h)
+          head_scales[r * turned + h] =
+              norm_row(row + h * d, w + (h < heads ? at.query_norm : at.key_norm), d, epsilon_, row + h * d);
+      }
       for (std::size_t h = 0; h < turned; ++h)
-        head_scales[r * turned + h] =
-            norm_row(row + h * d, w + (h < heads ? at.query_norm : at.key_norm), d, epsilon_, row + h * d);
+        turn<false>(row + h * d, turn_of(batch, r), rope_.pairs(), config_.rope.layout);
     }
-    for (std::size_t h = 0; h < turned; ++h)
-      turn<false>(row + h * d, turn_of(batch, r), rope_.pairs(), config_.rope.layout);
   });
 
   T* const attended = kept.attended.take(rows * queries);
   attend_training(workers_, spaces_, batch, shape_, score_scale_, qkv, attended, kept.sums.take(rows * heads));
-  T* const middle = kept.middle.take(rows * dim);
-  for_rows(rows, [&](std::size_t r) { std::copy_n(x + r * dim, dim, middle + r * dim); });
-  product(attended, queries, w + at.out, queries, true, rows, dim, middle, true);
 
-  // The gated feed-forward layer.
-  for_rows(rows, [&](std::size_t r) {
-    scales[rows + r] = norm_row(middle + r * dim, w + at.ffn_norm, dim, epsilon_, normed + r * dim);
+  // What attention gave joins the residual stream; then the gated feed-forward layer.
+  T *const middle = kept.middle.take(rows * dim), *const gate_up = kept.gate_up.take(rows * 2 * ffn);
+  for_parts(rows, [&](std::size_t worker, std::size_t first, std::size_t n) {
+    T* const normed = row_spaces_[worker].take(together * (dim + ffn));
+    T *const gated = normed + together * dim, *const joined = middle + first * dim;
+    std::copy_n(x + first * dim, n * dim, joined);
+    product(attended + first * queries, queries, out_matrix, n, dim, joined, true);
+    for (std::size_t i = 0; i < n; ++i)
+      scales[rows + first + i] = norm_row(joined + i * dim, w + at.ffn_norm, dim, epsilon_, normed + i * dim);
+    product(normed, dim, gate_up_matrix, n, 2 * ffn, gate_up + first * 2 * ffn);
+    if (next == nullptr) return;
+    for (std::size_t i = 0; i < n; ++i) swiglu_row(gate_up + (first + i) * 2 * ffn, ffn, gated + i * ffn);
+    std::copy_n(joined, n * dim, next + first * dim);
+    product(gated, ffn, down_matrix, n, dim, next + first * dim, true);
   });
-  T* const gate_up = kept.gate_up.take(rows * 2 * ffn);
-  product(normed, dim, w + at.gate_up, dim, true, rows, 2 * ffn, gate_up);
-  if (next == nullptr) return;
-  T* const gated = wide_.take(rows * std::max(ffn, queries));
-  for_rows(rows, [&](std::size_t r) {
-    swiglu_row(gate_up + r * 2 * ffn, ffn, gated + r * ffn);
-    std::copy_n(middle + r * dim, dim, next + r * dim);
-  });
-  product(gated, ffn, w + at.down, ffn, true, rows, dim, next, true);
 }
 
 // dx: the gradient of the layer's output, then of its input.
@@ -284,69 +320,81 @@ void network<T>::layer_back(const training_batch& batch, const T* w, std::size_t
   const std::size_t width = shape_.width(), queries = shape_.query_width(), heads = shape_.heads;
   const std::size_t turned = heads + shape_.kv_heads;
   const T *const x = inputs_[l].data(), *const middle = kept.middle.data(), *const scales = kept.scales.data();
-  T* const normed = normed_.take(rows * dim);
-  T* const d_rows = d_rows_.take(rows * dim);
-
-  // The feed-forward layer. `wide` is the gradient of what was gated, then that itself; gate and up become their gradients.
-  T* const wide = wide_.take(rows * std::max(ffn, queries));
-  T* const gate_up = kept.gate_up.data();
-  product(dx, dim, w + at.down, ffn, false, rows, ffn, wide);
-  for_rows(rows, [&](std::size_t r) {
-    swiglu_row_back(gate_up + r * 2 * ffn, ffn, wide + r * ffn);
-    norm_row_again(middle + r * dim, w + at.ffn_norm, dim, scales[rows + r], normed + r * dim);
-  });
-  outer(dx, dim, wide, ffn, rows, gradient + at.down);
-  outer(gate_up, 2 * ffn, normed, dim, rows, gradient + at.gate_up);
-  product(gate_up, 2 * ffn, w + at.gate_up, dim, false, rows, dim, d_rows);
-  for_rows_summing(rows, dim, gradient + at.ffn_norm, [&](std::size_t r, T* dw) {
-    norm_row_back<true>(d_rows + r * dim, middle + r * dim, w + at.ffn_norm, dim, scales[rows + r], dx + r * dim, dw);
-  });
-
-  // Attention.
   const T* const attended = kept.attended.data();
-  product(dx, dim, w + at.out, queries, false, rows, queries, wide);
-  outer(dx, dim, attended, queries, rows, gradient + at.out);
+  T *const normed = normed_.take(rows * dim), *const d_middle = d_middle_.take(rows * dim);
+  T *const gated = gated_.take(rows * ffn), *const d_attended = d_attended_.take(rows * queries);
+  T* const gate_up = kept.gate_up.data();  // becomes the gradient of itself
+  pack_layer(w, at, true);
+
+  // The feed-forward layer, down to what attention gave.
+  const T* sums = for_parts_summing(rows, dim, [&](std::size_t worker, std::size_t first, std::size_t n, T* dw) {
+    T *const d_normed = row_spaces_[worker].take(together * (dim + ffn)), *const d_out = d_middle + first * dim;
+    product(dx + first * dim, dim, down_matrix, n, ffn, gated + first * ffn);
+    for (std::size_t r = first; r < first + n; ++r) {
+      swiglu_row_back(gate_up + r * 2 * ffn, ffn, gated + r * ffn);
+      norm_row_again(middle + r * dim, w + at.ffn_norm, dim, scales[rows + r], normed + r * dim);
+    }
+    product(gate_up + first * 2 * ffn, 2 * ffn, gate_up_matrix, n, dim, d_normed);
+    std::copy_n(dx + first * dim, n * dim, d_out);
+    for (std::size_t i = 0; i < n; ++i)
+      norm_row_back<true>(d_normed + i * dim, middle + (first + i) * dim, w + at.ffn_norm, dim, scales[rows + first + i],
+                          d_out + i * dim, dw);
+    product(d_out, dim, out_matrix, n, queries, d_attended + first * queries);
+  });
+  add_row(gradient + at.ffn_norm, sums, dim);
+  outer(dx, dim, gated, ffn, rows, gradient + at.down);
+  outer(gate_up, 2 * ffn, normed, dim, rows, gradient + at.gate_up);
+  outer(d_middle, dim, attended, queries, rows, gradient + at.out);
+
   T* const d_qkv = d_qkv_.take(rows * width);
-  attend_training_back(workers_, spaces_, batch, shape_, score_scale_, kept.qkv.data(), attended, kept.sums.data(), wide,
-                       d_qkv);
-  for_rows(rows, [&](std::size_t r) {
-    for (std::size_t h = 0; h < turned; ++h)
-      turn<true>(d_qkv + r * width + h * d, turn_of(batch, r), rope_.pairs(), config_.rope.layout);
-    norm_row_again(x + r * dim, w + at.attention_norm, dim, scales[r], normed + r * dim);
+  attend_training_back(workers_, spaces_, batch, shape_, score_scale_, kept.qkv.data(), attended, kept.sums.data(),
+                       d_attended, d_qkv);
+
+  // Queries, keys and values. Sums: of the norm, the biases, and the norms of heads of queries and of keys.
+  const T *const before = kept.before_norm.data(), *const head_scales = kept.head_scales.data();
+  sums = for_parts_summing(rows, dim + width + 2 * d, [&](std::size_t worker, std::size_t first, std::size_t n, T* dw) {
+    T *const d_normed = row_spaces_[worker].take(together * (dim + ffn)), *const d_bias = dw + dim;
+    for (std::size_t r = first; r < first + n; ++r) {
+      T* const row = d_qkv + r * width;
+      for (std::size_t h = 0; h < turned; ++h) {
+        T* const head = row + h * d;
+        turn<true>(head, turn_of(batch, r), rope_.pairs(), config_.rope.layout);
+        if (config_.qk_norm)
+          norm_row_back<false>(head, before + (r * turned + h) * d, w + (h < heads ? at.query_norm : at.key_norm), d,
+                               head_scales[r * turned + h], head, d_bias + width + (h < heads ? 0 : d));
+      }
+      if (at.qkv_bias != nowhere) add_row(d_bias, row, width);
+      norm_row_again(x + r * dim, w + at.attention_norm, dim, scales[r], normed + r * dim);
+    }
+    product(d_qkv + first * width, width, qkv_matrix, n, dim, d_normed);
+    std::copy_n(d_middle + first * dim, n * dim, dx + first * dim);
+    for (std::size_t i = 0; i < n; ++i)
+      norm_row_back<true>(d_normed + i * dim, x + (first + i) * dim, w + at.attention_norm, dim, scales[first + i],
+                          dx + (first + i) * dim, dw);
   });
+  add_row(gradient + at.attention_norm, sums, dim);
+  if (at.qkv_bias != nowhere) add_row(gradient + at.qkv_bias, sums + dim, width);
   if (config_.qk_norm) {
-    const T *const before = kept.before_norm.data(), *const head_scales = kept.head_scales.data();
-    const auto back = [&](std::size_t first, std::size_t last, std::size_t norm) {
-      for_rows_summing(rows, d, gradient + norm, [&](std::size_t r, T* dw) {
-        for (std::size_t h = first; h < last; ++h) {
-          T* const dy = d_qkv + r * width + h * d;
-          norm_row_back<false>(dy, before + (r * turned + h) * d, w + norm, d, head_scales[r * turned + h], dy, dw);
-        }
-      });
-    };
-    back(0, heads, at.query_norm);
-    back(heads, turned, at.key_norm);
+    add_row(gradient + at.query_norm, sums + dim + width, d);
+    add_row(gradient + at.key_norm, sums + dim + width + d, d);
   }
-  if (at.qkv_bias != nowhere)
-    for_rows_summing(rows, width, gradient + at.qkv_bias,
-                     [&](std::size_t r, T* db) { add_row(db, d_qkv + r * width, width); });
   outer(d_qkv, width, normed, dim, rows, gradient + at.qkv);
-  product(d_qkv, width, w + at.qkv, dim, false, rows, dim, d_rows);
-  for_rows_summing(rows, dim, gradient + at.attention_norm, [&](std::size_t r, T* dw) {
-    norm_row_back<true>(d_rows + r * dim, x + r * dim, w + at.attention_norm, dim, scales[r], dx + r * dim, dw);
-  });
 }
 
 template <class T>
 void network<T>::backward(const training_batch& batch, const T* w, const T* d_normed, T* gradient) {
   const std::size_t rows = batch.rows(), dim = config_.dim;
   T* const dx = d_x_.take(rows * dim);
-  for_rows(rows, [&](std::size_t r) { std::fill_n(dx + r * dim, dim, T(0)); });
+  for_parts(rows, [&](std::size_t, std::size_t first, std::size_t n) { std::fill_n(dx + first * dim, n * dim, T(0)); });
   const T *const x = inputs_[config_.layers].data(), *const scales = scales_out_.data();
-  for_rows_summing(batch.targets.size(), dim, gradient + final_norm_, [&](std::size_t i, T* dw) {
-    const std::size_t r = batch.targets[i].row;
-    norm_row_back<true>(d_normed + i * dim, x + r * dim, w + final_norm_, dim, scales[i], dx + r * dim, dw);
-  });
+  const T* const sums =
+      for_parts_summing(batch.targets.size(), dim, [&](std::size_t, std::size_t first, std::size_t n, T* dw) {
+        for (std::size_t i = first; i < first + n; ++i) {
+          const std::size_t r = batch.targets[i].row;
+          norm_row_back<true>(d_normed + i * dim, x + r * dim, w + final_norm_, dim, scales[i], dx + r * dim, dw);
+        }
+      });
+  add_row(gradient + final_norm_, sums, dim);
   for (std::size_t l = config_.layers; l-- > 0;) layer_back(batch, w, l, dx, gradient);
 
   // A token may stand in many rows: a task has some columns of all of them.

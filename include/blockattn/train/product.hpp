@@ -7,6 +7,7 @@
 #pragma once
 
 #include <algorithm>
+#include <span>
 
 #include "../core/executor.hpp"
 #include "../core/memory.hpp"
@@ -152,6 +153,9 @@ void product_panel(const T* a, std::size_t stride, std::size_t rows, const T* pa
 }  // namespace isa_detail
 
 namespace isa_detail {
+// Of a transposed A, so many of its columns and rows are copied at a time.
+inline constexpr std::size_t copied_rows = 96, copied_steps = 128;
+
 template <class T, bool Transposed>
 void product_step(const T* a, std::size_t stride, std::size_t rows, const T* panels, std::size_t packed_depth,
                   std::size_t depth, std::size_t cols, T* c, std::size_t c_stride, bool accumulate) noexcept {
@@ -168,9 +172,9 @@ template <class T>
 void multiply_packed(const factor<T>& a, std::size_t rows, const T* packed, std::size_t packed_depth, std::size_t depth,
                      std::size_t cols, T* c, std::size_t c_stride, bool accumulate) noexcept {
   using shape = product_shape<T>;
-  constexpr std::size_t together = 48;  // rows of a transposed A that are copied at a time
-  for (std::size_t k = 0; k < depth || (k == 0 && !accumulate); k += shape::depth_step) {
-    const std::size_t steps = std::min(shape::depth_step, depth - k);
+  const std::size_t step = a.transposed ? isa_detail::copied_steps : shape::depth_step;
+  for (std::size_t k = 0; k < depth || (k == 0 && !accumulate); k += step) {
+    const std::size_t steps = std::min(step, depth - k);
     const T* const panels = packed + k * shape::panel;
     const bool add = accumulate || k != 0;
     if (!a.transposed) {
@@ -178,19 +182,18 @@ void multiply_packed(const factor<T>& a, std::size_t rows, const T* packed, std:
       continue;
     }
     // Columns of a row-major matrix often lie a multiple of 4 KiB apart, where a cache keeps few of them: a copy first.
-    alignas(alignment) T copy[together * shape::depth_step];
-    for (std::size_t r = 0; r < rows; r += together) {
-      const std::size_t n = std::min(together, rows - r);
+    alignas(alignment) T copy[isa_detail::copied_rows * isa_detail::copied_steps];
+    for (std::size_t r = 0; r < rows; r += isa_detail::copied_rows) {
+      const std::size_t n = std::min(isa_detail::copied_rows, rows - r);
+      const std::size_t width = round_up(n, 16);
       for (std::size_t i = 0; i < steps; ++i) {
         const T* const line = a.data + (k + i) * a.stride + r;
-        if (n == together) {
-          unroll<together / 16>([&](auto v) { lanes<T>::store(copy + i * together + 16 * v, lanes<T>::load(line + 16 * v)); });
-        } else {
-          std::copy_n(line, n, copy + i * together);
-        }
+        for (std::size_t j = 0; j < n; j += 64 / sizeof(T)) prefetch_near(line + 12 * a.stride + j);
+        lanes<T>::for_each(n, [&](std::size_t j, auto m) BLOCKATTN_LAMBDA_INLINE {
+          lanes<T>::store(copy + i * width + j, lanes<T>::load(line + j, m));
+        });
       }
-      isa_detail::product_step<T, true>(copy, together, n, panels, packed_depth, steps, cols, c + r * c_stride, c_stride,
-                                        add);
+      isa_detail::product_step<T, true>(copy, width, n, panels, packed_depth, steps, cols, c + r * c_stride, c_stride, add);
     }
   }
 }
@@ -212,22 +215,54 @@ class growing_array {
   aligned_buffer<> buffer_;
 };
 
-/// C (rows, cols) (+)= A (rows, depth) B (depth, cols), over all workers. Tasks are fixed parts of the rows of C.
+/// A factor to be packed: (depth, cols) to `packed_elements(depth, cols)` elements.
+template <class T>
+struct packing {
+  factor<T> from;
+  std::size_t depth = 0, cols = 0;
+  T* to = nullptr;
+};
+
+/// Packs several factors over all workers.
+template <class T>
+void pack_factors(executor_ref workers, std::span<const packing<T>> all) {
+  constexpr std::size_t width = product_shape<T>::panel;
+  std::size_t panels = 0;
+  for (const packing<T>& p : all) panels += ceil_div(p.cols, width);
+  workers.for_each(panels, [&](std::size_t, std::size_t i) {
+    for (const packing<T>& p : all) {
+      const std::size_t n = ceil_div(p.cols, width);
+      if (i < n) return pack_panel(p.from, p.depth, p.cols, i, p.to + i * p.depth * width);
+      i -= n;
+    }
+  });
+}
+
+/// C (rows, cols) (+)= A (rows, depth) B (depth, cols), over all workers. Tasks are fixed parts of C.
 template <class T>
 void multiply(executor_ref workers, growing_array<T>& space, const factor<T>& a, const factor<T>& b, std::size_t rows,
               std::size_t cols, std::size_t depth, T* c, std::size_t c_stride, bool accumulate = false) {
   if (rows == 0 || cols == 0) return;
-  constexpr std::size_t width = product_shape<T>::panel;
-  T* const packed = space.take(packed_elements<T>(depth, cols));
-  workers.for_each(ceil_div(cols, width), [&](std::size_t, std::size_t p) {
-    pack_panel(b, depth, cols, p, packed + p * depth * width);
-  });
-  const std::size_t part = rows <= 768 ? 48 : 96;
-  workers.for_each(ceil_div(rows, part), [&](std::size_t, std::size_t i) {
-    const std::size_t r = i * part;
-    const factor<T> from{a.data + (a.transposed ? r : r * a.stride), a.stride, a.transposed};
-    multiply_packed(from, std::min(part, rows - r), packed, depth, depth, cols, c + r * c_stride, c_stride, accumulate);
-  });
+  // A transposed A is read in pieces of its lines: the wider, the better; but a few tasks there must be. Such products are
+  // as deep as there are rows of activations: in parts of them, so that what is packed stays in a cache.
+  constexpr std::size_t most = isa_detail::copied_rows, tile = product_shape<T>::tile;
+  const std::size_t down = a.transposed ? round_up(ceil_div(rows, ceil_div(rows, most)), tile) : 48;
+  const std::size_t across = a.transposed && rows <= most ? 3 * product_shape<T>::panel : cols;
+  const std::size_t deep = a.transposed ? std::min<std::size_t>(depth, 512) : depth;
+  const std::size_t parts = ceil_div(cols, across);
+  T* const packed = space.take(packed_elements<T>(deep, cols));
+  for (std::size_t k = 0; k < depth || k == 0; k += std::max<std::size_t>(deep, 1)) {
+    const std::size_t steps = std::min(deep, depth - k);
+    const packing<T> only[] = {{{b.data + (b.transposed ? k : k * b.stride), b.stride, b.transposed}, steps, cols, packed}};
+    pack_factors<T>(workers, only);
+    const T* const first = a.data + (a.transposed ? k * a.stride : k);
+    workers.for_each(ceil_div(rows, down) * parts, [&](std::size_t, std::size_t i) {
+      const std::size_t r = i / parts * down, j = i % parts * across;
+      const factor<T> from{first + (a.transposed ? r : r * a.stride), a.stride, a.transposed};
+      multiply_packed(from, std::min(down, rows - r), packed + j * steps, steps, steps, std::min(across, cols - j),
+                      c + r * c_stride + j, c_stride, accumulate || k != 0);
+    });
+  }
 }
 
 }  // namespace BLOCKATTN_ISA

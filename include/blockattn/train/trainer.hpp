@@ -53,40 +53,42 @@ class trainer {
 
   /// One step of the optimizer over a batch. Errors: those of `validate(sample)`; `invalid_argument` if nothing is to be
   /// predicted, or if the gradient is not finite. The weights are as before then.
-  [[nodiscard]] result<step_report> step(std::span<const training_item> items) {
-    auto report = gradients(items);
-    if (!report) return report;
-    const double norm = report->gradient_norm;
-    if (!std::isfinite(norm) || !std::isfinite(report->loss_sum))
-      return fail(errc::invalid_argument, "training step ", steps_, ": expected a finite gradient, found a loss of ",
-                  report->loss_sum, " and a norm of ", norm);
-    const double factor = options_.clip_norm > 0 && norm > options_.clip_norm ? options_.clip_norm / norm : 1.0;
-    optimizer_.step(workers_, options_, steps_, static_cast<T>(factor), weights_, std::as_const(gradient_).all());
-    ++steps_;
-    return report;
-  }
+  [[nodiscard]] result<step_report> step(std::span<const training_item> items) { return finish(gradients(items)); }
 
   /// The gradient alone, to be read from `gradient()`. Errors: as `step`, but a gradient that is not finite is none.
   [[nodiscard]] result<step_report> gradients(std::span<const training_item> items) {
+    return gradients_of(items, false, [](network<T>& net, const training_batch& batch, auto, const T* w, T factor, T* gradient) {
+      net.forward(batch, w);
+      return net.loss_and_gradient(batch, w, factor, gradient);
+    });
+  }
+
+  /// The same for a loss of the caller's, `loss(network, batch, items of this batch, weights, factor, gradient)`: it adds to
+  /// the gradient the derivative of `factor` times what it returns. Over all that is predicted, or what branches predict.
+  template <class Loss>
+  [[nodiscard]] result<step_report> gradients_of(std::span<const training_item> items, bool branches_only, Loss&& loss) {
     step_report report;
-    if (auto ok = weigh(items, report.weight_sum); !ok) return ok.error();
+    if (auto ok = weigh(items, branches_only, report.weight_sum); !ok) return ok.error();
     std::fill(gradient_.all().begin(), gradient_.all().end(), T(0));
     const T factor = options_.reduction == loss_reduction::mean ? static_cast<T>(1 / report.weight_sum) : T(1);
-    for_passes(items, [&](const training_batch& batch) {
-      network_.forward(batch, weights_.all().data());
-      report.loss_sum += network_.loss_and_gradient(batch, weights_.all().data(), factor, gradient_.all().data());
+    for_passes(items, branches_only, [&](const training_batch& batch, std::span<const training_item> part) {
+      report.loss_sum += loss(network_, batch, part, std::as_const(weights_).all().data(), factor, gradient_.all().data());
       report.tokens += batch.rows();
     });
     report.gradient_norm = optimizer_.norm(workers_, std::as_const(gradient_).all());
     report.learning_rate = learning_rate(options_, steps_);
     return report;
   }
+  template <class Loss>
+  [[nodiscard]] result<step_report> step_of(std::span<const training_item> items, bool branches_only, Loss&& loss) {
+    return finish(gradients_of(items, branches_only, loss));
+  }
 
   /// The loss alone. Errors: as `gradients`.
   [[nodiscard]] result<loss_report> loss(std::span<const training_item> items) {
     loss_report report;
-    if (auto ok = weigh(items, report.weight_sum); !ok) return ok.error();
-    for_passes(items, [&](const training_batch& batch) {
+    if (auto ok = weigh(items, false, report.weight_sum); !ok) return ok.error();
+    for_passes(items, false, [&](const training_batch& batch, auto) {
       network_.forward(batch, weights_.all().data());
       report.loss_sum += network_.loss(batch, weights_.all().data());
       report.tokens += batch.rows();
@@ -97,7 +99,7 @@ class trainer {
   /// Logits of what an item predicts, (targets, vocab) in the order of `training_batch`. Errors: as `gradients`.
   [[nodiscard]] result<std::vector<T>> logits(const training_item& item) {
     double weight = 0;
-    if (auto ok = weigh({&item, 1}, weight); !ok) return ok.error();
+    if (auto ok = weigh({&item, 1}, false, weight); !ok) return ok.error();
     batch_.clear();
     batch_.add(item);
     std::vector<T> out(batch_.targets.size() * weights_.config().vocab);
@@ -154,14 +156,27 @@ class trainer {
         optimizer_(weights_.config()),
         network_(weights_.config(), workers, options.recompute) {}
 
+  // The step of the optimizer, if there is a gradient.
+  [[nodiscard]] result<step_report> finish(result<step_report> report) {
+    if (!report) return report;
+    const double norm = report->gradient_norm;
+    if (!std::isfinite(norm) || !std::isfinite(report->loss_sum))
+      return fail(errc::invalid_argument, "training step ", steps_, ": expected a finite gradient, found a loss of ",
+                  report->loss_sum, " and a norm of ", norm);
+    const double factor = options_.clip_norm > 0 && norm > options_.clip_norm ? options_.clip_norm / norm : 1.0;
+    optimizer_.step(workers_, options_, steps_, static_cast<T>(factor), weights_, std::as_const(gradient_).all());
+    ++steps_;
+    return report;
+  }
+
   // Checks all items, and adds up what they predict.
-  [[nodiscard]] result<void> weigh(std::span<const training_item> items, double& sum) const {
+  [[nodiscard]] result<void> weigh(std::span<const training_item> items, bool branches_only, double& sum) const {
     bool any = false;
     for (const training_item& item : items) {
       if (item.sample == nullptr) return fail(errc::invalid_argument, "training item: expected a sample, found none");
       if (auto ok = validate(*item.sample, weights_.config()); !ok) return ok;
       if (!std::isfinite(item.scale)) return fail(errc::invalid_argument, "training item: expected a finite scale");
-      const double weight = predicted_weight(item);
+      const double weight = predicted_weight(item, branches_only);
       any = any || weight != 0;
       sum += weight;
     }
@@ -169,14 +184,16 @@ class trainer {
     return {};
   }
 
-  // Calls f for packed batches of at most `tokens_per_pass` rows, or of one item.
+  // Calls f for packed batches of at most `tokens_per_pass` rows, or of one item, and for the items in them.
   template <class F>
-  void for_passes(std::span<const training_item> items, F&& f) {
+  void for_passes(std::span<const training_item> items, bool branches_only, F&& f) {
     for (std::size_t i = 0; i < items.size();) {
+      const std::size_t first = i;
       batch_.clear();
       do batch_.add(items[i]), ++i;
       while (i < items.size() && batch_.rows() + items[i].sample->ids.size() <= options_.tokens_per_pass);
-      if (!batch_.targets.empty()) f(batch_);
+      if (branches_only) batch_.keep_branches();
+      if (!batch_.targets.empty()) f(batch_, items.subspan(first, i - first));
     }
   }
 
