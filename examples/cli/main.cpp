@@ -226,6 +226,68 @@ int main(int argc, char** argv) {
       ->add_option("--passages", o.passages, "JSON lines of {\"title\", \"text\"}")
       ->required();
 
+  auto* worlds = app.add_subcommand("worlds", "small worlds in English: passages and questions, as JSON lines");
+  worlds->add_option("--seed", o.seed, "of the random numbers")->check(cli::whole(0, any));
+  worlds->add_option("--count", o.count, "how many")->check(cli::whole(1, many));
+  worlds->add_option("--first", o.first, "the number of the first one")->check(cli::whole(0, many));
+  worlds->add_option("--level", o.level, "1 to 4: how much a question needs")->check(cli::whole(1, 4));
+  worlds->add_option("--passages", o.world_passages, "of a world of level 4")->check(cli::whole(8, 16));
+  worlds->add_option("--questions", o.questions, "of a world, at most")->check(cli::whole(1, 1000));
+  worlds->add_option("--format", o.world_format, "lines: a question a line, for score; contexts: a world a line, for finetune")
+      ->check(CLI::IsMember({"lines", "contexts"}));
+  auto* worlds_out = worlds->add_option("--out", o.out, "a file instead of standard output");
+  worlds->add_flag("--json", o.common.json, "print one JSON object on standard output")->needs(worlds_out);
+  worlds->callback([&] { run = cli::worlds; });
+
+  auto* babi = app.add_subcommand("babi", "a task of bAbI as a dataset, JSON lines");
+  babi->add_option("--file,file", o.file, "the task's file")->required();
+  babi->add_option("--group", o.group, "sentences of a passage")->check(cli::whole(1, many));
+  auto* babi_out = babi->add_option("--out", o.out, "a file instead of standard output");
+  babi->add_flag("--json", o.common.json, "print one JSON object on standard output")->needs(babi_out);
+  babi->callback([&] { run = cli::babi; });
+
+  auto* finetune = app.add_subcommand("finetune", "train a model for block attention, or a new one from scratch");
+  auto* base = finetune->add_option("--model", o.common.model, "the model to go on from");
+  finetune->add_option("--new", o.new_text, "DIM,LAYERS,HEADS,KV_HEADS,FFN: a new model, with a tokenizer of its own")
+      ->excludes(base);
+  finetune->add_option("--tokenizer", o.common.tokenizer, "a GGUF file whose tokenizer a new model takes");
+  finetune->add_option("--pieces", o.pieces, "of a new tokenizer, at most")->check(cli::whole(258, 1u << 20));
+  finetune->add_option("--train", o.train, "a dataset, or worlds:SEED for fresh worlds without end")->required();
+  finetune->add_option("--valid", o.valid, "a dataset, or worlds:SEED, to measure on");
+  finetune->add_option("--valid-count", o.valid_count, "contexts of it at most")->check(cli::whole(1, many));
+  finetune->add_option("--valid-every", o.valid_every, "steps; 0: twenty times")->check(cli::whole(0, many));
+  finetune->add_option("--mode", o.train_mode, "how samples are seen")->check(CLI::IsMember({"both", "full", "block"}));
+  finetune->add_option("--steps", o.steps, "of the optimizer")->check(cli::whole(1, many));
+  finetune->add_option("--stop-at", o.stop_at, "stop there as if by Ctrl-C, to go on later; 0: at the end")->check(cli::whole(0, many));
+  finetune->add_option("--batch-tokens", o.batch_tokens, "of a step, once for each mode")->check(cli::whole(1, 1u << 30));
+  finetune->add_option("--lr", o.lr, "learning rate")->check(cli::real(0, 10));
+  finetune->add_option("--schedule", o.schedule, "of the learning rate")->check(CLI::IsMember({"constant", "linear"}));
+  finetune->add_option("--warmup", o.warmup, "steps")->check(cli::whole(0, many));
+  finetune->add_option("--weight-decay", o.weight_decay, "of AdamW")->check(cli::real(0, 10));
+  finetune->add_option("--beta2", o.beta2, "of AdamW")->check(cli::real(0, 0.999999));
+  finetune->add_option("--clip", o.clip, "the gradient's norm at most; 0: any")->check(cli::real(0, 1e9));
+  finetune->add_option("--loss", o.loss, "answer: on answers; dense: on every token")->check(CLI::IsMember({"answer", "dense"}));
+  finetune->add_option("--dense-weight", o.dense_weight, "of tokens outside answers")->check(cli::real(0, 1000));
+  finetune->add_option("--curriculum", o.curriculum, "part of the steps until worlds are whole; else 0.4 for --new, 0 for --model")
+      ->check(cli::real(0, 1));
+  finetune->add_option("--questions", o.questions, "of a world, at most")->check(cli::whole(1, 1000));
+  finetune->add_option("--seed", o.seed, "of weights and of the order of samples")->check(cli::whole(0, any));
+  finetune->add_option("--threads", o.common.threads, "workers; 0: all")->check(cli::whole(0, 1024));
+  finetune->add_option("--save", o.save, "the GGUF file of the result");
+  finetune->add_option("--save-format", o.save_format, "of its matrices")->check(CLI::IsMember({"f32", "f16", "bf16", "q8_0"}));
+  finetune->add_option("--checkpoint", o.checkpoint, "a file that the run is kept in, and goes on from");
+  finetune->add_option("--log", o.log, "a file of JSON lines: loss, speed and accuracy as they come");
+  add_template(*finetune, o);
+  finetune->add_flag("--json", o.common.json, "print one JSON object on standard output");
+  finetune->callback([&, base] {
+    if (base->count() == 0 && o.new_text.empty()) throw CLI::RequiredError("--model or --new");
+    o.new_shape = cli::parse_list<std::uint32_t>("--new", o.new_text);
+    if (!o.new_text.empty() && o.new_shape.size() != 5)
+      throw CLI::ValidationError("--new", "expected DIM,LAYERS,HEADS,KV_HEADS,FFN, found \"" + o.new_text + "\"");
+    if (finetune->get_option("--template")->count() == 0) o.template_name = "plain";
+    run = cli::finetune;
+  });
+
   try {
     app.parse(argc, argv);
     cli::check_rope(o.common);

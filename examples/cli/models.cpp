@@ -193,6 +193,22 @@ ba::result<ba::session_options> session_options_of(const model& weights, const c
   return out;
 }
 
+ba::result<ba::parameters<>> open_parameters(const common_options& o) {
+  const auto k = kind_of(o.model);
+  if (!k) return k.error();
+  const auto decode = [&](const auto& source) -> ba::result<ba::parameters<>> {
+    if (!source) return source.error();
+    auto out = ba::parameters<>::from(*source);
+    if (!out) return ba::fail(out.error().code, o.model, ": ", out.error().message);
+    return out;
+  };
+  switch (*k) {
+    case kind::gguf: return decode(ba::gguf_weights::open(o.model));
+    case kind::hf: return decode(ba::hf_weights::open(o.model));
+    default: return decode(ba::llama2c_weights::open(o.model));
+  }
+}
+
 ba::result<runtime> open_runtime(const common_options& o, ba::dtype default_kv) {
   const auto k = kind_of(o.model);
   if (!k) return k.error();

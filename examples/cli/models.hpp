@@ -6,6 +6,7 @@
 #include <blockattn/core/thread_executor.hpp>
 #include <blockattn/model/session.hpp>
 #include <blockattn/text/tokenizer.hpp>
+#include <blockattn/train/parameters.hpp>
 
 #include <algorithm>
 #include <map>
@@ -69,6 +70,9 @@ ba::result<ba::context> make_context(const session& chat, std::size_t prompt, st
 
 /// Opens, binds and makes a session. `default_kv` is used where --kv is silent.
 ba::result<runtime> open_runtime(const common_options& o, ba::dtype default_kv);
+
+/// All weights of a model as floats, to be trained.
+ba::result<ba::parameters<>> open_parameters(const common_options& o);
 
 /// The tokenizer alone, without binding weights.
 ba::result<ba::tokenizer> open_tokenizer(const common_options& o);

@@ -60,6 +60,17 @@ struct options {
   std::size_t layers = 0, dim = 0, heads = 0, kv_heads = 0, head_dim = 0, ffn = 0, vocab = 0;  // 0: as the shape has
   std::string plot;
   bool no_full = false;
+  // worlds
+  std::size_t level = 4, world_passages = 10, questions = 14, count = 1, first = 0;
+  std::size_t group = 2;  // babi: sentences of a passage
+  std::string world_format = "lines";
+  // finetune
+  std::string new_text, train, valid, train_mode = "both", loss = "answer", schedule = "constant";
+  std::vector<std::uint32_t> new_shape;  // new_text, read: dim, layers, heads, kv heads, ffn
+  std::string save, save_format = "f32", checkpoint, log;
+  std::size_t steps = 1000, batch_tokens = 8192, warmup = 100, pieces = 2048, valid_count = 50, valid_every = 0,
+              stop_at = 0;  // 0: all steps
+  double lr = 1e-3, dense_weight = 0.1, weight_decay = 0, beta2 = 0.95, clip = 1, curriculum = -1;
 };
 
 /// A command gives the JSON object that `--json` prints. Its text for people it writes to standard output itself, only
@@ -78,5 +89,8 @@ result<json> score(const options&);
 result<json> paper(const options&);
 result<json> bench(const options&);
 result<json> demo(const options&);
+result<json> worlds(const options&);
+result<json> babi(const options&);
+result<json> finetune(const options&);
 
 }  // namespace cli

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <optional>
 
+#include "interval.hpp"
 #include "prompt.hpp"
 #include "terminal.hpp"
 
@@ -85,6 +86,10 @@ result<json> score(const options& o) {
     out_file.emplace(*std::move(opened));
   }
 
+  struct tally {
+    std::size_t right = 0, n = 0;
+  };
+  std::map<std::string, tally> kinds;
   std::size_t right = 0, exact = 0, tokens = 0, resumed = 0;
   double nll = 0;
   {
@@ -110,6 +115,7 @@ result<json> score(const options& o) {
       }
       if (out_file)
         if (auto kept = out_file->add(result_line(key, i, s, one)); !kept) return std::move(kept).error();
+      if (!s.kind.empty()) kinds[s.kind].right += one.right ? 1u : 0u, ++kinds[s.kind].n;
       right += one.right ? 1u : 0u;
       exact += one.exact ? 1u : 0u;
       nll += one.nll;
@@ -122,6 +128,13 @@ result<json> score(const options& o) {
               {"exact_match", mean(static_cast<double>(exact), samples->size())},
               {"nll", mean(nll, tokens)},
               {"n", samples->size()}};
+  const auto [low, high] = wilson(right, samples->size());
+  out["low"] = low, out["high"] = high;
+  for (const auto& [name, kind] : kinds) {
+    const auto [from, to] = wilson(kind.right, kind.n);
+    out["kinds"][name] = {
+        {"accuracy", mean(static_cast<double>(kind.right), kind.n)}, {"low", from}, {"high", to}, {"n", kind.n}};
+  }
   if (!o.resume.empty()) out["resumed"] = resumed;
   if (!o.common.json) print(out.dump() + "\n");
   return out;

@@ -56,6 +56,9 @@ class result_log {
   /// Begins a new file.
   static ba::result<result_log> create(const std::string& file) { return open(file, "wb"); }
 
+  /// Goes on with a file, or begins it, whatever it holds.
+  static ba::result<result_log> append(const std::string& file) { return open(file, "ab"); }
+
   /// Goes on with a file, or begins it; `known` gets what it holds, by key. A last line without its end is the trace of
   /// a run that was killed: it is cut off. Errors: `io`; `bad_format` names another line that is no result.
   static ba::result<result_log> resume(const std::string& file, std::map<std::string, outcome>& known) {

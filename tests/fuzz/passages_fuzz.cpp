@@ -2,6 +2,7 @@
 // Fuzz target: whatever the bytes, reading them as passages or as a dataset ends in values or in an error that says
 // where; and what was read is rendered in every template.
 #include <blockattn/text/answer_match.hpp>
+#include <blockattn/text/babi.hpp>
 #include <blockattn/text/dataset.hpp>
 #include <blockattn/text/template.hpp>
 
@@ -33,6 +34,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto passages = ba::read_passages(bytes);
   require(passages || passages.error().message.find("line ") != std::string::npos);
   if (passages) use(*passages, bytes.substr(0, 64));
+  const auto stories = ba::read_babi(bytes.substr(0, 4096), 1 + data[0] % 3);
+  require(stories || stories.error().message.rfind("line ", 0) == 0);
+  if (stories)
+    for (const ba::sample& s : *stories) require(!s.answers.front().empty() && !s.question.empty());
   const auto format = static_cast<ba::dataset_format>(data[0] % 7);
   const auto samples = ba::read_dataset(bytes, format);
   if (!samples) {

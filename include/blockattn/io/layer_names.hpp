@@ -81,6 +81,19 @@ inline constexpr std::array layer_tensors = {
   return {};
 }
 
+/// The name of a tensor in GGUF, or an empty string if a model of this configuration has none of that canonical name.
+[[nodiscard]] inline std::string gguf_name(std::string_view name, const model_config& config) {
+  if (name == "model.embed_tokens.weight") return "token_embd.weight";
+  if (name == "model.norm.weight") return "output_norm.weight";
+  if (name == "lm_head.weight") return "output.weight";
+  const auto part = layer_part(name, "model.layers.", config.layers);
+  if (!part) return {};
+  for (const layer_tensor& t : layer_tensors)
+    if (t.canonical == part->second && has_tensor(config, t.use))
+      return "blk." + std::to_string(part->first) + "." + std::string(t.gguf);
+  return {};
+}
+
 /// Whether a model of this configuration has a tensor of that canonical name.
 [[nodiscard]] inline bool is_canonical(std::string_view name, const model_config& config) {
   if (name == "model.embed_tokens.weight" || name == "model.norm.weight") return true;

@@ -3,7 +3,7 @@
 ///
 /// | format | a record | from |
 /// |---|---|---|
-/// | `lines` | `passages` or `documents` (`title`, `text`), `question`, `answers` | ours; the paper's own prepared sets |
+/// | `lines` | `passages` or `documents` (`title`, `text`); `question`, `answers`, perhaps `kind`; or `questions`, a list of those | ours; the paper's own prepared sets |
 /// | `nq` | `question`, `answers` or `answer`, `ctxs` (`title`, `text`) | NQ-open with passages, FiD and DPR |
 /// | `tqa` | as `nq`; or `Question`, `Answer.Value`, `.Aliases`, `SearchResults` (`Title`, `Description`) | TriviaQA |
 /// | `hotpotqa`, `2wiki` | `question`, `answer`, `context` (`[title, [sentence, ...]]`, or that as a string) | HotpotQA, 2WikiMultihopQA |
@@ -35,6 +35,7 @@ struct sample {
   std::vector<passage> passages;
   std::string question;
   std::vector<std::string> answers;
+  std::string kind = {};  ///< `lines` only: what sort of question it is, for accuracy by kind; empty: nothing is said
 
   friend bool operator==(const sample&, const sample&) = default;
 };
@@ -149,6 +150,25 @@ inline void read_context(record_reader& r, const nlohmann::json& o, sample& s) {
   });
 }
 
+inline void read_passages_of(record_reader& r, const nlohmann::json& o, sample& s) {
+  r.passages_of(o, o.is_object() && o.contains("documents") && !o.contains("passages") ? "documents" : "passages", "title",
+                "text", s);
+}
+
+// A record of format `lines` with many questions over the same passages.
+inline void read_questions(record_reader& r, const nlohmann::json& o, std::vector<sample>& out) {
+  sample shared;
+  read_passages_of(r, o, shared);
+  r.each(r.need(o, "questions"), "questions", [&](const nlohmann::json& q, const std::string& at) {
+    sample s = shared;
+    s.question = r.text_of(q, "question", at + ".");
+    r.answers_of(q, "answers", s, at + ".");
+    s.kind = r.perhaps(q, "kind", at + ".");
+    if (s.answers.empty()) r.complain(at + ".answers", "at least one", "none");
+    if (!r.error) out.push_back(std::move(s));
+  });
+}
+
 [[nodiscard]] inline sample read_record(record_reader& r, const nlohmann::json& o, dataset_format format) {
   sample s;
   const bool old_trivia = format == dataset_format::tqa && o.is_object() && o.contains("Question");
@@ -182,8 +202,8 @@ inline void read_context(record_reader& r, const nlohmann::json& o, sample& s) {
       break;
     default:
       r.answers_of(o, "answers", s);
-      r.passages_of(o, o.is_object() && o.contains("documents") && !o.contains("passages") ? "documents" : "passages",
-                    "title", "text", s);
+      s.kind = r.perhaps(o, "kind");
+      read_passages_of(r, o, s);
   }
   if (s.answers.empty()) r.complain("answers", "at least one", "none");
   return s;
@@ -207,8 +227,12 @@ inline void read_context(record_reader& r, const nlohmann::json& o, sample& s) {
       r.complain("", "an object", o.type_name());
     } else {
       if (format == dataset_format::automatic) format = detail::guess_format(o);
-      sample s = detail::read_record(r, o, format);
-      if (!r.error) out.push_back(std::move(s));
+      if (format == dataset_format::lines && o.contains("questions")) {
+        detail::read_questions(r, o, out);
+      } else {
+        sample s = detail::read_record(r, o, format);
+        if (!r.error) out.push_back(std::move(s));
+      }
     }
     if (r.error) return *std::move(r.error);
     return {};

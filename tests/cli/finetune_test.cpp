@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: MIT
+/// `finetune` as a script runs it: training sees what inference computes, a run goes on after a stop to the same bytes, and
+/// the same seed gives the same model whatever the number of workers.
+#include "program.hpp"
+#include "worlds/json.hpp"
+
+using namespace blockattn_test;
+
+namespace {
+
+arguments tiny(const std::string& steps, arguments more, const char* threads = "1") {
+  arguments out = {"finetune", "--new",   "16,2,2,1,24", "--pieces", "400",      "--train", "worlds:5",           "--steps",
+                   steps,      "--lr",    "0.01",        "--warmup", "2",        "--batch-tokens", "1500", "--loss",
+                   "dense",    "--seed",  "3",           "--threads", threads};
+  out.insert(out.end(), more.begin(), more.end());
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("cli finetune: the loss of training is that of inference through store and context", "[cli][finetune]") {
+  BLOCKATTN_REQUIRE_CLI();
+  const temporary_folder folder;
+  const std::string model = folder / "m.gguf";
+  std::string lines;
+  for (std::uint64_t n = 0; n < 3; ++n) lines += worlds::question_lines(worlds::make_world(8, n, {.questions = 4}));
+  const std::string questions = folder.file("q.jsonl", lines);
+  const json trained = run_json(tiny("3", {"--valid", questions, "--save", model}));
+  CHECK(trained["steps"] == 3);
+  CHECK(trained["stopped"] == false);
+  for (const char* mode : {"full", "block"}) {
+    const json scored = run_json({"score", "--model", model, "--dataset", questions, "--template", "plain", "--mode", mode,
+                                  "--kv", "f32", "--compute", "f32", "--max-tokens", "1"});
+    INFO(mode);
+    CHECK(trained["valid"][mode]["n"] == scored["n"]);
+    CHECK(trained["valid"][mode]["nll"].get<double>() == Approx(scored["nll"].get<double>()).epsilon(1e-4));
+  }
+  // The two modes differ, or the test would not tell one from the other.
+  CHECK(trained["valid"]["full"]["nll"] != trained["valid"]["block"]["nll"]);
+}
+
+TEST_CASE("cli finetune: a run that goes on is one that was never stopped", "[cli][finetune]") {
+  BLOCKATTN_REQUIRE_CLI();
+  const temporary_folder folder;
+  const std::string whole = folder / "whole.gguf", parts = folder / "parts.gguf", state = folder / "state";
+  run_json(tiny("4", {"--curriculum", "1", "--save", whole}, "2"));
+  // The second part is told of four steps too: schedule and curriculum are those of the whole.
+  const json first = run_json(tiny("4", {"--curriculum", "1", "--checkpoint", state, "--stop-at", "2"}));
+  CHECK((first["steps"] == 2 && first["stopped"] == true));
+  const json second = run_json(tiny("4", {"--curriculum", "1", "--checkpoint", state, "--save", parts}));
+  CHECK((second["steps"] == 4 && second["stopped"] == false));
+  CHECK(slurp(whole) == slurp(parts));
+  // What is over is over.
+  CHECK(run_json(tiny("4", {"--curriculum", "1", "--checkpoint", state}))["steps"] == 4);
+}
+
+TEST_CASE("cli finetune: goes on from a model, on a file, and says how it went", "[cli][finetune]") {
+  BLOCKATTN_REQUIRE_CLI();
+  const temporary_folder folder;
+  const std::string base = folder / "base.gguf", better = folder / "better.gguf", log = folder / "log";
+  std::string lines;
+  for (std::uint64_t n = 0; n < 4; ++n) lines += worlds::context_line(worlds::make_world(8, n, {.level = 1, .questions = 3}));
+  const std::string data = folder.file("d.jsonl", lines);
+  run_json(tiny("2", {"--save", base}));
+  const json done = run_json({"finetune", "--model", base, "--train", data, "--valid", data, "--steps", "30", "--lr", "0.01",
+                              "--warmup", "2", "--batch-tokens", "2000", "--valid-every", "10", "--mode", "block", "--save",
+                              better, "--save-format", "q8_0", "--log", log, "--schedule", "linear"});
+  CHECK(done["saved"] == better);
+  std::vector<json> told;
+  const std::string text = slurp(log);
+  for (std::size_t at = 0, end; (end = text.find('\n', at)) != std::string::npos; at = end + 1)
+    told.push_back(json::parse(text.substr(at, end - at)));
+  REQUIRE(told.size() == 3);
+  CHECK((told[0]["step"] == 10 && told[2]["step"] == 30));
+  CHECK(told[2]["loss"].get<double>() < 0.9 * told[0]["loss"].get<double>());
+  CHECK(told[2]["valid"]["block"]["nll"].get<double>() < told[0]["valid"]["block"]["nll"].get<double>());
+  CHECK(told[0]["valid"]["full"]["kinds"]["one"]["n"] == 12);
+  // The result has its words: text goes in and comes out.
+  const json answer = run_json({"generate", "--model", better, "--prompt", "Who sells salt?", "--max-tokens", "2"});
+  CHECK(answer["prompt_ids"].size() > 2);
+}
+
+TEST_CASE("cli finetune: what cannot be done is refused", "[cli][finetune]") {
+  BLOCKATTN_REQUIRE_CLI();
+  const temporary_folder folder;
+  check_refused({"finetune", "--train", "worlds:1"}, 2);
+  check_refused({"finetune", "--new", "16,2,2", "--train", "worlds:1"}, 2);
+  check_refused({"finetune", "--new", "16,2,3,2,8", "--train", "worlds:1"}, 1);  // key heads divide heads
+  check_refused({"finetune", "--new", "16,2,2,1,8", "--train", "worlds:x"}, 1);
+  check_refused({"finetune", "--new", "16,2,2,1,8", "--train", folder / "nothing"}, 1);
+  check_refused({"finetune", "--model", folder / "nothing", "--train", "worlds:1"}, 1);
+  const std::string junk = folder.file("junk", std::string("no checkpoint"));
+  const std::string reason = check_refused(tiny("2", {"--checkpoint", junk}), 1);
+  CHECK(reason.find("junk") != std::string::npos);
+  CHECK(slurp(junk) == "no checkpoint");
+}
