@@ -241,7 +241,7 @@ result<json> finetune(const options& o) {
   if (!seed) return seed.error();
   std::unique_ptr<sample_source> source;
   if (*seed) {
-    const double part = o.curriculum >= 0 ? o.curriculum : o.new_shape.empty() ? 0.0 : 0.4;
+    const double part = o.curriculum >= 0 ? o.curriculum : o.new_shape.empty() ? 0.0 : 0.7;
     source = std::make_unique<world_source>(
         *start->words, *form,
         world_source::settings{.seed = **seed, .batch_tokens = o.batch_tokens, .questions = o.questions,

@@ -268,7 +268,7 @@ int main(int argc, char** argv) {
   finetune->add_option("--clip", o.clip, "the gradient's norm at most; 0: any")->check(cli::real(0, 1e9));
   finetune->add_option("--loss", o.loss, "answer: on answers; dense: on every token")->check(CLI::IsMember({"answer", "dense"}));
   finetune->add_option("--dense-weight", o.dense_weight, "of tokens outside answers")->check(cli::real(0, 1000));
-  finetune->add_option("--curriculum", o.curriculum, "part of the steps until worlds are whole; else 0.4 for --new, 0 for --model")
+  finetune->add_option("--curriculum", o.curriculum, "part of the steps until worlds are whole; else 0.7 for --new, 0 for --model")
       ->check(cli::real(0, 1));
   finetune->add_option("--questions", o.questions, "of a world, at most")->check(cli::whole(1, 1000));
   finetune->add_option("--seed", o.seed, "of weights and of the order of samples")->check(cli::whole(0, any));

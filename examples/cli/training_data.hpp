@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "worlds/lesson.hpp"
 #include "worlds/world.hpp"
 
 namespace cli {
@@ -79,6 +80,25 @@ inline ba::training_sample make_sample(const ba::tokenizer& words, const ba::pro
   return out;
 }
 
+/// The ends of a lesson's facts as branches, one word after the other; behind what the sample has, or, if it is empty,
+/// behind the lesson's text with nothing around it.
+inline void add_ends(const ba::tokenizer& words, const ba::prompt_template& form, const worlds::world& lesson,
+                     const loss_weights& weigh, ba::training_sample& to) {
+  const auto add = [&](std::span<const ba::token> ids, float weight) {
+    to.ids.insert(to.ids.end(), ids.begin(), ids.end());
+    to.weights.resize(to.ids.size(), weight);
+  };
+  if (to.ids.empty()) {
+    add(words.encode(" " + lesson.passages.front().text), weigh.other);
+    to.block_ends.push_back(static_cast<std::uint32_t>(to.ids.size()));
+  }
+  for (const auto& [given, wanted] : worlds::ends_of(lesson)) {
+    add(ba::encode_answer(words, form, given), 0);
+    add(ba::encode_answer(words, form, wanted), weigh.answer);
+    to.branch_ends.push_back(static_cast<std::uint32_t>(to.ids.size()));
+  }
+}
+
 /// Batches by number: the n-th is the same whenever it is asked for, so that a run that goes on after a stop sees what it
 /// would have seen. Samples live until the next call.
 class sample_source {
@@ -125,11 +145,22 @@ class file_source final : public sample_source {
   std::vector<const ba::training_sample*> batch_;
 };
 
-/// The way from easy worlds to whole ones, by the part of it that is done: mostly one level, with some of those below.
-inline std::size_t level_at(double part, worlds::random& r) {
-  if (part >= 1) return 4;
-  const std::size_t top = part < 0.2 ? 1 : part < 0.45 ? 2 : part < 0.7 ? 3 : 4;
-  return r.chance(75) ? top : r.between(1, top);
+/// The way to whole worlds, by the part of it that is done.
+struct stage {
+  enum { ends, asking, worlds } what;
+  std::size_t sentences = 0;  // of a lesson
+  std::size_t level = 4;      // of a world
+};
+inline stage stage_at(double part, worlds::random& r) {
+  const auto some = [&](double done, std::size_t from, std::size_t to) {
+    return from + static_cast<std::size_t>(done * static_cast<double>(to - from) + 0.5);
+  };
+  if (part < 0.25) return {stage::ends, some(part / 0.25, 2, 6), 0};
+  if (part < 0.45) return {stage::asking, some((part - 0.25) / 0.2, 3, 10), 0};
+  if (part >= 1) return {stage::worlds, 0, 4};
+  if (r.chance(15)) return {stage::asking, r.between(4, 10), 0};
+  const std::size_t top = part < 0.6 ? 1 : part < 0.75 ? 2 : part < 0.9 ? 3 : 4;
+  return {stage::worlds, 0, r.chance(75) ? top : r.between(1, top)};
 }
 
 /// Fresh worlds without end.
@@ -152,10 +183,16 @@ class world_source final : public sample_source {
     for (std::size_t tokens = 0; tokens < settings_.batch_tokens; ++n) {
       worlds::random r(settings_.seed ^ 0x6c6576656cu, n);
       const double part = settings_.curriculum_steps > 0 ? static_cast<double>(step) / settings_.curriculum_steps : 1.0;
-      const worlds::world w = worlds::make_world(
-          settings_.seed, n, {.level = level_at(part, r), .passages = settings_.passages, .questions = settings_.questions});
+      const stage now = stage_at(part, r);
+      const worlds::world w =
+          now.what != stage::worlds
+              ? worlds::make_lesson(settings_.seed, n, now.sentences, settings_.questions)
+              : worlds::make_world(settings_.seed, n,
+                                   {.level = now.level, .passages = settings_.passages, .questions = settings_.questions});
       if (w.questions.empty()) continue;
-      ba::training_sample s = make_sample(words_, form_, group_of(w), settings_.weigh);
+      ba::training_sample s;
+      if (now.what != stage::ends) s = make_sample(words_, form_, group_of(w), settings_.weigh);
+      if (now.what != stage::worlds) add_ends(words_, form_, w, settings_.weigh, s);
       if (tokens != 0 && tokens + s.ids.size() > settings_.batch_tokens) break;
       tokens += s.ids.size();
       samples_.push_back(std::make_unique<ba::training_sample>(std::move(s)));

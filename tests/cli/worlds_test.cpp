@@ -7,6 +7,7 @@
 #include "blockattn/text/dataset.hpp"
 #include "program.hpp"
 #include "worlds/json.hpp"
+#include "worlds/lesson.hpp"
 
 namespace {
 
@@ -196,6 +197,40 @@ TEST_CASE("worlds: questions need the passages that their kind says", "[cli][wor
       if (q.what == worlds::kind::one) CHECK(together >= 1);
     }
   }
+}
+
+TEST_CASE("worlds: a lesson is facts alone, and no word stands in two of them", "[cli][worlds]") {
+  std::size_t most = 0, questions = 0;
+  for (std::size_t n = 0; n < 200; ++n) {
+    INFO("lesson " << n);
+    const std::size_t sentences = 2 + n % 9;
+    const world w = worlds::make_lesson(11, n, sentences);
+    REQUIRE(w.passages.size() == 1);
+    CHECK(w.facts.size() <= sentences);
+    most = std::max(most, w.facts.size());
+    const std::string& text = w.passages.front().text;
+    CHECK(static_cast<std::size_t>(std::count(text.begin(), text.end(), '.')) == w.facts.size());
+    const auto all = read(w);
+    REQUIRE(all.size() == w.facts.size());
+    const auto ends = worlds::ends_of(w);
+    CHECK(ends.size() == 2 * w.facts.size());
+    std::set<std::string> given;
+    for (const auto& [word, other] : ends) {
+      CHECK(given.insert(word).second);
+      CHECK(std::count_if(all.begin(), all.end(), [&, &word = word, &other = other](const reading& r) {
+              return (r.subject == word && r.object == other) || (r.object == word && r.subject == other);
+            }) == 1);
+    }
+    for (const worlds::question& q : w.questions) {
+      INFO(q.text << " -> " << q.answer);
+      CHECK(step(all, q.meaning) == std::vector<std::string>{q.answer});
+      ++questions;
+    }
+  }
+  CHECK(most == 10);
+  CHECK(questions > 1000);
+  CHECK(worlds::make_lesson(1, 5, 6).passages == worlds::make_lesson(1, 5, 6).passages);
+  CHECK(worlds::make_lesson(1, 5, 6).passages != worlds::make_lesson(1, 6, 6).passages);
 }
 
 TEST_CASE("worlds: nothing can be guessed", "[cli][worlds]") {

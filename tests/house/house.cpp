@@ -129,7 +129,7 @@ const std::vector<std::pair<std::regex, std::set<std::string>>> walls = {
     {std::regex("xxhash\\.h"), {"cache/block_file.hpp"}},
     {std::regex("hiredis/.*"), {"cache/redis_connection.hpp"}},
     {std::regex("(fcntl|unistd|sys/file|sys/mman|sys/stat|sys/types)\\.h"),
-     {"core/mapped_file.hpp", "cache/file_system.hpp", "io/whole_file.hpp"}},
+     {"core/mapped_file.hpp", "cache/file_system.hpp", "core/whole_file.hpp"}},
     {std::regex("(signal|sys/time|time)\\.h"), {"cache/redis_connection.hpp"}},
 };
 

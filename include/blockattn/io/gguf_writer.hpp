@@ -15,9 +15,9 @@
 #include <utility>
 #include <vector>
 
+#include "../core/whole_file.hpp"
 #include "gguf_head.hpp"
 #include "gguf_weights.hpp"
-#include "whole_file.hpp"
 #include "write_rows.hpp"
 
 namespace blockattn::inline v0 {

@@ -10,8 +10,8 @@
 #include <utility>
 #include <vector>
 
+#include "../core/whole_file.hpp"
 #include "hf_weights.hpp"
-#include "whole_file.hpp"
 #include "write_rows.hpp"
 
 namespace blockattn::inline v0 {

@@ -10,11 +10,9 @@
 
 #include <bit>
 #include <cstring>
-#include <filesystem>
 #include <span>
 #include <vector>
 
-#include "../cache/file_system.hpp"
 #include "../core/hash.hpp"
 #include "../model/config.hpp"
 #include "parameters.hpp"
@@ -109,35 +107,6 @@ template <class T>
   const std::uint64_t last[2] = {hash.low, hash.high};
   put(last, sizeof(last));
   return out;
-}
-
-/// Writes a file so that whoever looks sees the old one or the whole new one: under another name beside it, flushed, then
-/// renamed. Errors: `io` names the path.
-template <file_system Files = native_file_system>
-[[nodiscard]] result<void> replace_file(const std::filesystem::path& path, std::span<const std::byte> bytes,
-                                        Files files = {}) {
-  std::filesystem::path beside = path;
-  beside += ".new";
-  if (auto gone = files.remove(beside); !gone) return gone;
-  const auto write = [&]() -> result<void> {
-    auto file = files.create(beside, bytes.size());
-    if (!file) return file.error();
-    for (std::span<const std::byte> left = bytes; !left.empty();) {
-      const auto taken = file->write(left);
-      if (!taken) return taken.error();
-      if (*taken == 0) return fail(errc::io, beside.string(), ": cannot write: no byte was taken");
-      left = left.subspan(*taken);
-    }
-    return file->flush();
-  };
-  auto done = write();
-  if (done) done = files.rename(beside, path);
-  if (!done) {
-    (void)files.remove(beside);
-    return done;
-  }
-  const std::filesystem::path folder = path.parent_path();
-  return files.flush_folder(folder.empty() ? std::filesystem::path(".") : folder);
 }
 
 }  // namespace blockattn::inline v0

@@ -15,6 +15,8 @@
 #include <utility>
 #include <vector>
 
+#include "../core/mapped_file.hpp"
+#include "../core/whole_file.hpp"
 #include "checkpoint.hpp"
 #include "network.hpp"
 #include "optimizer.hpp"
@@ -127,8 +129,12 @@ class trainer {
 
   /// Writes a checkpoint, atomically. Errors: `io`.
   [[nodiscard]] result<void> save(const std::filesystem::path& path) const {
-    return replace_file(path, write_checkpoint<T>(weights_.config(), steps_, weights_.all(), optimizer_.first().all(),
-                                                  optimizer_.second().all()));
+    auto file = whole_file::create(path);
+    if (!file) return file.error();
+    const auto bytes = write_checkpoint<T>(weights_.config(), steps_, weights_.all(), optimizer_.first().all(),
+                                           optimizer_.second().all());
+    if (auto written = file->write(bytes); !written) return written;
+    return file->commit();
   }
   /// Goes on from a checkpoint of the same configuration; options are the caller's. Errors: `io`, and those of
   /// `read_checkpoint`; the run is as before then.

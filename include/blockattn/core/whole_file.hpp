@@ -15,7 +15,7 @@
 #include <system_error>
 #include <utility>
 
-#include "../core/result.hpp"
+#include "result.hpp"
 
 namespace blockattn::inline v0 {
 
