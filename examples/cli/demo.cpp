@@ -1,111 +1,149 @@
 // SPDX-License-Identifier: MIT
-// `demo`: the main job on a model that needs no download. Its weights are random and its tokens are bytes, so the text
-// is noise; the path from passages to a first token, the store and the times are the real ones.
-#include <blockattn/model/random_weights.hpp>
-#include <blockattn/text/passages.hpp>
-#include <blockattn/text/template.hpp>
+// `demo`: the main job on the model that lies in examples/data. Questions are answered over passages that anyone may edit,
+// from blocks encoded once; then one passage changes, and one block is encoded.
+#include <blockattn/text/detokenize.hpp>
+#include <blockattn/text/read_file.hpp>
 
 #include <cstdio>
 
+#include "prompt.hpp"
 #include "ttft.hpp"
 
 namespace cli {
 
 namespace {
 
-std::vector<ba::token> bytes_as_tokens(std::string_view text) {
-  std::vector<ba::token> ids;
-  for (const char c : text) ids.push_back(static_cast<unsigned char>(c));
-  return ids;
+// The lines of a file, without those that are empty.
+result<std::vector<std::string>> read_lines(const std::string& file) {
+  const auto text = ba::read_file(file);
+  if (!text) return text.error();
+  std::vector<std::string> out;
+  for (std::size_t from = 0; from < text->size();) {
+    const std::size_t end = std::min(text->find('\n', from), text->size());
+    if (end != from) out.push_back(text->substr(from, end - from));
+    from = end + 1;
+  }
+  if (out.empty()) return ba::fail(ba::errc::bad_format, file, ": expected a question on each line, found none");
+  return out;
 }
+
+// The first passage that says `from` says `to` from now on. Whether one did.
+bool rewrite(std::vector<ba::passage>& passages, const std::string& from, const std::string& to) {
+  for (ba::passage& p : passages)
+    if (const std::size_t at = p.text.find(from); at != std::string::npos) {
+      p.text.replace(at, from.size(), to);
+      return true;
+    }
+  return false;
+}
+
+struct asked {
+  std::string answer;
+  timing cold, warm, full;
+  bool same_bits = false;
+  std::size_t encoded = 0;  // blocks that the store did not have
+};
+
+class table {
+ public:
+  table(opened& all, const options& o)
+      : all_(all), chat_(*all.rt.chat), most_(o.max_tokens), store_({.budget_bytes = 256u << 20}) {}
+
+  // Asks three times: over what the store has, over what it has then, and with full attention.
+  result<asked> ask(const std::vector<ba::passage>& passages, const std::string& question) {
+    const prompt p = tokenise(all_.words(), all_.form, passages, question);
+    const std::size_t total = count_tokens(p.blocks) + p.question.size();
+    ba::context at(chat_.layout(), {.room = p.question.size() + most_});
+    ba::context whole(chat_.layout(), {.room = total + most_});
+    asked out;
+    ba::token first = 0;
+    const auto before = store_.counters().misses;
+    auto cold = time_block(chat_, store_, at, p.blocks, p.question, first);
+    if (!cold) return cold.error();
+    out.encoded = static_cast<std::size_t>(store_.counters().misses - before);
+    const std::vector<float> logits(at.logits().begin(), at.logits().end());
+    auto warm = time_block(chat_, store_, at, p.blocks, p.question, first);
+    if (!warm) return warm.error();
+    out.same_bits = std::memcmp(logits.data(), at.logits().data(), logits.size() * sizeof(float)) == 0;
+    std::vector<ba::token> ids;
+    auto tokens = chat_.generate(at, ba::greedy{}, {.max_tokens = most_, .stop = all_.rt.stops()});
+    for (const ba::token id : tokens) ids.push_back(id);
+    if (tokens.error()) return *tokens.error();
+    out.answer = ba::to_valid_utf8(all_.words().decode(std::span<const ba::token>(ids), {.continues = true}));
+    out.answer.erase(0, out.answer.find_first_not_of(' '));
+    auto full = time_full(chat_, whole, p.blocks, p.question, first);
+    if (!full) return full.error();
+    out.cold = *cold, out.warm = *warm, out.full = *full;
+    return out;
+  }
+  [[nodiscard]] auto counters() const { return store_.counters(); }
+
+ private:
+  opened& all_;
+  session& chat_;
+  std::size_t most_;
+  ba::kv_store<> store_;
+};
 
 }  // namespace
 
-result<json> demo(const options& o) {
-  const auto passages = ba::open_passages(o.passages);
-  if (!passages) return passages.error();
-  const auto config = ba::published_shape("smollm2-135m");
-  if (!config) return config.error();
-  const auto words = ba::find_template("plain");
-  if (!words) return words.error();
+result<json> demo(const options& given) {
+  options o = given;
+  o.template_name = "plain";  // the words that the model was trained with
+  o.max_tokens = 8;
+  auto all = open_with_words(o);
+  if (!all) return std::move(all).error();
+  auto passages = ba::open_passages(o.passages);
+  if (!passages) return std::move(passages).error();
+  const auto questions = read_lines(o.questions_file);
+  if (!questions) return questions.error();
 
-  ba::thread_executor pool(o.common.threads == 0 ? std::thread::hardware_concurrency() : o.common.threads);
-  const auto bound = model::bind(ba::random_weights(*config, ba::dtype::bf16), {.workers = ba::executor_ref(pool)});
-  if (!bound) return bound.error();
-  session chat(*bound, pool);
   const bool people = !o.common.json;
-  if (people) {
-    std::printf(
-        "A model of the shape of SmolLM2-135M with random weights: its text would be noise, so only what it\n"
-        "computes and how long that takes is shown. %s, %zu workers, keys and values in bf16.\n\n",
-        ba::isa_name(), pool.concurrency());
-  }
-
-  const char* const questions[] = {"Who does Tomas Reed owe a coin each week?", "What rings when the market opens?",
-                                   "Why does nobody build below the stone?"};
-  // The preamble is block 0 (PAPER 1: every block but the last is local), the passages follow.
-  const auto prompt = ba::render(*words, *passages, questions[0]);
-  token_lists blocks{bytes_as_tokens(prompt.preamble)};
-  for (const auto& passage : prompt.passages) blocks.push_back(bytes_as_tokens(passage));
-  const std::size_t total = count_tokens(blocks);
-
-  ba::kv_store<> store({.budget_bytes = 256u << 20});
-  ba::context at(chat.layout(), {.room = 256});
-  ba::context whole(chat.layout(), {.room = total + 256});
+  if (people)
+    std::printf("%zu passages of %s, %s, %zu workers. Each question is asked from the store as it is, from the store again,\n"
+                "and with full attention; times are to the first token.\n\n",
+                passages->size(), o.passages.c_str(), ba::isa_name(), all->rt.pool->concurrency());
+  table at(*all, o);
   json rows = json::array();
   bool same_bits = true, faster = true;
-  const auto show = [&](const char* what, const timing& t, const char* question) {
-    rows.push_back({{"question", question}, {"store", what}, {"timing", t.to_json()}});
+  const auto ask = [&](const std::string& question) -> result<asked> {
+    auto a = at.ask(*passages, question);
+    if (!a) return a;
+    same_bits = same_bits && a->same_bits;
+    faster = faster && a->warm.ttft_ms < a->full.ttft_ms;
+    rows.push_back({{"question", question},
+                    {"answer", a->answer},
+                    {"encoded", a->encoded},
+                    {"cold", a->cold.to_json()},
+                    {"warm", a->warm.to_json()},
+                    {"full", a->full.to_json()}});
     if (people)
-      std::printf("  %-28s %9.1f ms   %5zu tokens computed, %5zu reused\n", what, t.ttft_ms, t.tokens_computed,
-                  t.tokens_reused);
+      std::printf("%s\n  %-22s first %6.2f ms (%zu blocks encoded), warm %6.2f ms (%zu tokens computed, %zu reused), full %6.2f ms\n",
+                  question.c_str(), a->answer.c_str(), a->cold.ttft_ms, a->encoded, a->warm.ttft_ms,
+                  a->warm.tokens_computed, a->warm.tokens_reused, a->full.ttft_ms);
+    return a;
   };
-  const auto run_block = [&](const char* what, const char* text, const token_lists& lists) -> ba::result<timing> {
-    ba::token first = 0;
-    const auto filled = ba::render(*words, {}, text);
-    auto t = time_block(chat, store, at, lists, bytes_as_tokens(filled.final), first);
-    if (t) show(what, *t, text);
-    return t;
-  };
+  for (const std::string& question : *questions)
+    if (const auto a = ask(question); !a) return a.error();
 
-  for (std::size_t q = 0; q < 3; ++q) {
-    if (people) std::printf("\"%s\"\n", questions[q]);
-    const auto final_ids = bytes_as_tokens(ba::render(*words, {}, questions[q]).final);
-    if (q == 0) {
-      // The first question finds nothing in the store; asked again, it finds everything.
-      const auto cold = run_block("block, store empty (cold)", questions[q], blocks);
-      if (!cold) return cold.error();
-    }
-    const std::vector<float> before(at.logits().begin(), at.logits().end());
-    const auto warm = run_block("block, from the store (warm)", questions[q], blocks);
-    if (!warm) return warm.error();
-    if (q == 0) same_bits = std::memcmp(before.data(), at.logits().data(), before.size() * sizeof(float)) == 0;
-    ba::token first = 0;
-    const auto full = time_full(chat, whole, blocks, final_ids, first);
-    if (!full) return full.error();
-    show("full attention", *full, questions[q]);
-    faster = faster && warm->ttft_ms < full->ttft_ms;
+  std::size_t encoded_for_edit = 0;
+  if (!o.edit.empty()) {
+    const std::size_t middle = o.edit.find('=');
+    const std::string from = o.edit.substr(0, middle), to = o.edit.substr(middle + 1);
+    if (!rewrite(*passages, from, to))
+      return ba::fail(ba::errc::invalid_argument, "--edit: expected a word of the passages, found ", from);
+    if (people) std::printf("\nOne passage changes, %s is now %s:\n", from.c_str(), to.c_str());
+    const auto a = ask(questions->front());
+    if (!a) return a.error();
+    encoded_for_edit = a->encoded;
   }
-  // One passage changes, and all are laid out in another order: one block is encoded.
-  auto edited = blocks;
-  edited[2] =
-      bytes_as_tokens("The Lowgate ferry\nThe ferry sank last winter. A rope is stretched where it crossed.\n\n");
-  std::reverse(edited.begin() + 1, edited.end());
-  if (people) std::printf("One passage rewritten, all in reverse order:\n");
-  const auto before = store.counters();
-  const auto edit = run_block("block, one of them new", questions[0], edited);
-  if (!edit) return edit.error();
-  const auto after = store.counters();
-
-  if (people) {
-    std::printf("\nblocks encoded for the edit: %zu of %zu; cold and warm logits equal in every bit: %s\n",
-                static_cast<std::size_t>(after.misses - before.misses), edited.size(), same_bits ? "yes" : "NO");
-    std::printf("store: %zu blocks, %.1f MB of %.1f MB\n", after.blocks, static_cast<double>(after.bytes) * 1e-6,
-                static_cast<double>(after.budget_bytes) * 1e-6);
-  }
+  const auto counters = at.counters();
+  if (people)
+    std::printf("\nstored and fresh blocks gave the same logits in every bit: %s; the store holds %zu blocks, %.1f MB\n",
+                same_bits ? "yes" : "NO", counters.blocks, static_cast<double>(counters.bytes) * 1e-6);
   if (!same_bits) return ba::fail(ba::errc::bad_format, "demo: warm logits differ from cold ones");
   if (!faster) return ba::fail(ba::errc::bad_format, "demo: a warm first token was not faster than full attention");
-  return json{{"rows", rows}, {"same_bits", same_bits}, {"encoded_for_edit", after.misses - before.misses}};
+  return json{{"rows", rows}, {"same_bits", same_bits}, {"encoded_for_edit", encoded_for_edit}};
 }
 
 }  // namespace cli

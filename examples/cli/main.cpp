@@ -222,9 +222,14 @@ int main(int argc, char** argv) {
     run = cli::bench;
   });
 
-  add("demo", "the main job on a random model: nothing to download", cli::demo, false)
-      ->add_option("--passages", o.passages, "JSON lines of {\"title\", \"text\"}")
-      ->required();
+  auto* demo = add("demo", "questions over passages, each from the store and with full attention", cli::demo);
+  demo->add_option("--passages", o.passages, "JSON lines of {\"title\", \"text\"}")->required();
+  demo->add_option("--questions", o.questions_file, "a question on each line")->required();
+  demo->add_option("--edit", o.edit, "OLD=NEW: then a word of one passage changes, and the first question is asked again")
+      ->check([](const std::string& text) {
+        const std::size_t at = text.find('=');
+        return at == std::string::npos || at == 0 ? "expected OLD=NEW, found " + text : std::string();
+      });
 
   auto* worlds = app.add_subcommand("worlds", "small worlds in English: passages and questions, as JSON lines");
   worlds->add_option("--seed", o.seed, "of the random numbers")->check(cli::whole(0, any));

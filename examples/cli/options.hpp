@@ -54,7 +54,8 @@ struct options {
   bool compare = false;
   std::string store_verb, archive;
   std::size_t store_budget = ~std::size_t{0};  // bytes of a folder's files
-  // bench, demo
+  std::string questions_file, edit;  // demo
+  // bench
   std::string shape = "smollm2-135m", format = "bf16";
   std::size_t context = 2048, question_tokens = 50, block_tokens = 512, repeats = 5;
   std::size_t layers = 0, dim = 0, heads = 0, kv_heads = 0, head_dim = 0, ffn = 0, vocab = 0;  // 0: as the shape has

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // `score` as a script runs it: formats, results by sample, going on after a kill; and templates that files ask for.
+#include <cmath>
+
 #include "program.hpp"
 #include "tiny_model.hpp"
 
@@ -125,4 +127,24 @@ TEST_CASE("cli: a template by the file's own wish") {
   CHECK(check_refused(answer(folder.file("odd.gguf", odd.build()), "auto"), 1).find("--template NAME") != std::string::npos);
   CHECK(check_refused(answer(folder.file("none.gguf", tiny_gguf().build()), "auto"), 1).find("found none") !=
         std::string::npos);
+}
+
+TEST_CASE("cli score: accuracy with its interval, and by kind where questions have one") {
+  BLOCKATTN_REQUIRE_CLI();
+  const temporary_folder folder;
+  const std::string m = folder.file("tiny.gguf", tiny_gguf().build());
+  std::string lines;
+  for (std::size_t i = 0; i < 6; ++i)  // of three easy questions two are answered "The", of three hard ones one
+    lines += "{\"passages\":[{\"text\":\"x\"}],\"question\":\"q" + std::to_string(i) + "\",\"answers\":[\"" +
+             (i == 0 || i == 1 || i == 3 ? "The" : "never said") + "\"],\"kind\":\"" + (i < 3 ? "easy" : "hard") + "\"}\n";
+  const json scored = run_json({"score", "--model", m, "--dataset", folder.file("d.jsonl", lines), "--max-tokens", "4"});
+  const auto near = [](const json& found, double expected) { return std::abs(found.get<double>() - expected) < 5e-5; };
+  CHECK(scored["accuracy"] == 0.5);
+  // Wilson's interval of 3 of 6, 2 of 3 and 1 of 3, computed by hand.
+  CHECK(near(scored["low"], 0.18762));
+  CHECK(near(scored["high"], 0.81238));
+  REQUIRE(scored["kinds"].size() == 2);
+  const json &easy = scored["kinds"]["easy"], &hard = scored["kinds"]["hard"];
+  CHECK((easy["n"] == 3 && near(easy["accuracy"], 2.0 / 3) && near(easy["low"], 0.20766) && near(easy["high"], 0.93851)));
+  CHECK((hard["n"] == 3 && near(hard["accuracy"], 1.0 / 3) && near(hard["low"], 0.06149) && near(hard["high"], 0.79234)));
 }

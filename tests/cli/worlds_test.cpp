@@ -4,6 +4,7 @@
 #include <set>
 
 #include "../support/catch.hpp"
+#include "blockattn/text/babi.hpp"
 #include "blockattn/text/dataset.hpp"
 #include "program.hpp"
 #include "worlds/json.hpp"
@@ -313,4 +314,21 @@ TEST_CASE("cli worlds: prints the worlds of a seed, or writes them", "[cli][worl
   check_refused({"worlds", "--level", "5"}, 2);
   check_refused({"worlds", "--json"}, 2);
   check_refused({"worlds", "--out", folder / "no/such/file"}, 1);
+}
+
+TEST_CASE("cli babi: a task becomes a dataset that score reads", "[cli][worlds]") {
+  using namespace blockattn_test;
+  BLOCKATTN_REQUIRE_CLI();
+  const temporary_folder folder;
+  const std::string task = folder.file("qa1.txt", std::string("1 Mary went home.\n2 John slept.\n3 Where is Mary? \thome\t1\n"));
+  const auto printed = run({"babi", task, "--group", "1"});
+  CHECK(printed.code == 0);
+  const auto read = blockattn::read_dataset(printed.out);
+  REQUIRE(read);
+  CHECK(*read == blockattn::read_babi("1 Mary went home.\n2 John slept.\n3 Where is Mary? \thome\t1\n", 1).value());
+  CHECK(run_json({"babi", task, "--out", folder / "d.jsonl"})["questions"] == 1);
+  CHECK(blockattn::open_dataset(folder / "d.jsonl").value().front().passages.size() == 1);
+  const std::string why = check_refused({"babi", folder.file("bad.txt", std::string("no number\n"))}, 1);
+  CHECK(why.find("line 1") != std::string::npos);
+  check_refused({"babi", folder / "missing"}, 1);
 }
