@@ -4,14 +4,17 @@
 #include <blockattn/text/bpe_trainer.hpp>
 #include <blockattn/text/gguf_tokenizer.hpp>
 #include <blockattn/text/gguf_vocabulary.hpp>
+#include <blockattn/text/read_file.hpp>
 #include <blockattn/train/trainer.hpp>
 
 #include <csignal>
 #include <cstdio>
+#include <fstream>
 #include <map>
 #include <optional>
 
 #include "interval.hpp"
+#include "plot.hpp"
 #include "prompt.hpp"
 #include "score.hpp"
 #include "terminal.hpp"
@@ -134,6 +137,36 @@ result<beginning> begin(const options& o, const ba::prompt_template& form) {
   out.words = *std::move(words);
   out.vocabulary = *std::move(vocabulary);
   return out;
+}
+
+// Draws what a log says of accuracy.
+result<void> draw_accuracy(const std::string& log, const std::string& to) {
+  const auto text = ba::read_file(log);
+  if (!text) return text.error();
+  std::vector<accuracy_point> points;
+  std::size_t number = 0;
+  for (std::size_t from = 0; from < text->size(); ++number) {
+    const std::size_t end = std::min(text->find('\n', from), text->size());
+    const json line = json::parse(text->begin() + static_cast<std::ptrdiff_t>(from),
+                                  text->begin() + static_cast<std::ptrdiff_t>(end), nullptr, false);
+    from = end + 1;
+    const auto accuracy = [&](const char* mode) -> const json* {
+      if (!line.is_object() || !line.contains("valid")) return nullptr;
+      const json& valid = line["valid"];
+      if (!valid.is_object() || !valid.contains(mode) || !valid[mode].is_object() || !valid[mode].contains("accuracy"))
+        return nullptr;
+      return &valid[mode]["accuracy"];
+    };
+    const json *full = accuracy("full"), *block = accuracy("block");
+    if (full == nullptr || block == nullptr || !full->is_number() || !block->is_number() || !line.contains("step") ||
+        !line["step"].is_number())
+      return ba::fail(ba::errc::bad_format, log, ", line ", number + 1, ": expected a step with its accuracies (--valid), found something else");
+    points.push_back({line["step"].get<double>(), full->get<double>(), block->get<double>()});
+  }
+  std::ofstream out(to);
+  out << accuracy_svg("accuracy in both modes by steps of training", points);
+  if (!out.flush()) return ba::fail(ba::errc::io, "plot: cannot write ", to);
+  return {};
 }
 
 result<void> save_model(const options& o, const ba::parameters<>& weights, const std::optional<ba::vocabulary>& words) {
@@ -335,6 +368,8 @@ result<json> finetune(const options& o) {
   }
   if (!o.save.empty())
     if (auto saved = save_model(o, run.parameters(), start->vocabulary); !saved) return std::move(saved).error();
+  if (!o.plot.empty())
+    if (auto drawn = draw_accuracy(o.log, o.plot); !drawn) return drawn.error();
   json out = {{"steps", run.steps()}, {"stopped", run.steps() < o.steps}, {"parameters", parameters}, {"tokens", tokens},
               {"seconds", trained_ms / 1000}, {"loss", last_loss}};
   if (!accuracy.is_null()) out["valid"] = accuracy;

@@ -226,9 +226,9 @@ int main(int argc, char** argv) {
   demo->add_option("--passages", o.passages, "JSON lines of {\"title\", \"text\"}")->required();
   demo->add_option("--questions", o.questions_file, "a question on each line")->required();
   demo->add_option("--edit", o.edit, "OLD=NEW: then a word of one passage changes, and the first question is asked again")
-      ->check([](const std::string& text) {
-        const std::size_t at = text.find('=');
-        return at == std::string::npos || at == 0 ? "expected OLD=NEW, found " + text : std::string();
+      ->check([](const std::string& edit) {
+        const std::size_t at = edit.find('=');
+        return at == std::string::npos || at == 0 ? "expected OLD=NEW, found " + edit : std::string();
       });
 
   auto* worlds = app.add_subcommand("worlds", "small worlds in English: passages and questions, as JSON lines");
@@ -281,7 +281,8 @@ int main(int argc, char** argv) {
   finetune->add_option("--save", o.save, "the GGUF file of the result");
   finetune->add_option("--save-format", o.save_format, "of its matrices")->check(CLI::IsMember({"f32", "f16", "bf16", "q8_0"}));
   finetune->add_option("--checkpoint", o.checkpoint, "a file that the run is kept in, and goes on from");
-  finetune->add_option("--log", o.log, "a file of JSON lines: loss, speed and accuracy as they come");
+  auto* log_file = finetune->add_option("--log", o.log, "a file of JSON lines: loss, speed and accuracy as they come");
+  finetune->add_option("--plot", o.plot, "an SVG of the accuracies that the log holds, earlier runs included")->needs(log_file);
   add_template(*finetune, o);
   finetune->add_flag("--json", o.common.json, "print one JSON object on standard output");
   finetune->callback([&, base] {

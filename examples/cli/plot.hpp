@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: MIT
-/// A drawing of time to first token against context, both in logarithmic scales, as SVG text.
+/// The drawings of `bench` and `finetune`: time to first token against context, both in logarithmic scales; accuracy against
+/// steps of training.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <string>
+#include <utility>
 #include <vector>
+
+#include "chart.hpp"
 
 namespace cli {
 
@@ -25,17 +29,12 @@ inline constexpr paper_time paper_times[] = {{512, 50, 26},   {1024, 87, 26},  {
 /// The lines full, cold and warm, and the paper's block curve as a share of its full one, drawn from our full times:
 /// where that share would lie on this machine. Points must ascend in context.
 [[nodiscard]] inline std::string ttft_svg(const std::string& title, const std::vector<plot_point>& points) {
-  constexpr double width = 720, height = 480, left = 80, right = 150, top = 50, bottom = 60;
-  struct line {
-    std::string name, color, dash;
-    std::vector<std::pair<double, double>> at;
-  };
-  std::vector<line> lines = {{"full attention", "#555555", "", {}},
+  std::vector<chart_line> lines = {{"full attention", "#555555", "", {}},
                              {"blocks, cold", "#c0504d", "", {}},
                              {"blocks, warm", "#1f77b4", "", {}},
                              {"the paper's ratio", "#1f77b4", "4 4", {}}};
   double x_low = 1e30, x_high = 0, y_low = 1e30, y_high = 0;
-  const auto add = [&](line& to, double tokens, double ms) {
+  const auto add = [&](chart_line& to, double tokens, double ms) {
     if (!(ms > 0)) return;
     to.at.emplace_back(tokens, ms);
     x_low = std::min(x_low, tokens), x_high = std::max(x_high, tokens);
@@ -58,54 +57,40 @@ inline constexpr paper_time paper_times[] = {{512, 50, 26},   {1024, 87, 26},  {
   if (x_high <= x_low) x_low /= 2, x_high *= 2;
   y_low = std::pow(10, std::floor(std::log10(std::max(y_low, 1e-6))));
   y_high = std::pow(10, std::ceil(std::log10(std::max(y_high, y_low * 10))));
-  const auto x = [&](double v) {
-    return left + (width - left - right) * std::log(v / x_low) / std::log(x_high / x_low);
-  };
-  const auto y = [&](double v) {
-    return height - bottom - (height - top - bottom) * std::log(v / y_low) / std::log(y_high / y_low);
-  };
-  const auto number = [](double v) {
-    char text[32];
-    std::snprintf(text, sizeof text, "%.1f", v);
-    return std::string(text);
-  };
-  const auto label = [&](double at_x, double at_y, const char* anchor, const std::string& text) {
-    return "<text x=\"" + number(at_x) + "\" y=\"" + number(at_y) + "\" text-anchor=\"" + anchor + "\">" + text +
-           "</text>\n";
-  };
-  std::string safe;
-  for (const char c : title) safe += c == '<' ? "&lt;" : c == '&' ? "&amp;" : std::string(1, c);
-  std::string out = "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"720\" height=\"480\" font-family=\"sans-serif\" "
-                    "font-size=\"12\">\n<rect width=\"720\" height=\"480\" fill=\"white\"/>\n";
-  out += label(width / 2, 24, "middle", safe);
+  chart out{title, "tokens of cached passages", true, x_low, x_high, y_low, y_high, {}, {}, std::move(lines)};
   for (double v = y_low; v <= y_high * 1.01; v *= 10) {
-    out += "<path d=\"M" + number(left) + " " + number(y(v)) + "H" + number(width - right) + "\" stroke=\"#dddddd\"/>\n";
     char text[32];
     std::snprintf(text, sizeof text, v < 1000 ? "%g ms" : "%g s", v < 1000 ? v : v / 1000);
-    out += label(left - 8, y(v) + 4, "end", text);
+    out.y_ticks.emplace_back(v, text);
   }
   for (const plot_point& p : points) {
     char text[32];
     std::snprintf(text, sizeof text, "%.0f", p.tokens);
-    out += label(x(p.tokens), height - bottom + 20, "middle", text);
+    out.x_ticks.emplace_back(p.tokens, text);
   }
-  out += label((left + width - right) / 2, height - 16, "middle", "tokens of cached passages");
-  double legend = top + 12;
-  for (const line& l : lines) {
-    if (l.at.empty()) continue;
-    std::string path;
-    for (const auto& [tokens, ms] : l.at) path += (path.empty() ? "M" : "L") + number(x(tokens)) + " " + number(y(ms));
-    const std::string stroke = "\" fill=\"none\" stroke=\"" + l.color + "\" stroke-width=\"2\"" +
-                               (l.dash.empty() ? "" : " stroke-dasharray=\"" + l.dash + "\"") + "/>\n";
-    out += "<path d=\"" + path + stroke;
-    if (l.dash.empty())
-      for (const auto& [tokens, ms] : l.at)
-        out += "<circle cx=\"" + number(x(tokens)) + "\" cy=\"" + number(y(ms)) + "\" r=\"3\" fill=\"" + l.color + "\"/>\n";
-    out += "<path d=\"M" + number(width - right + 10) + " " + number(legend - 4) + "h24" + stroke;
-    out += label(width - right + 40, legend, "start", l.name);
-    legend += 20;
+  return to_svg(out);
+}
+
+/// Accuracy in both modes after a number of steps.
+struct accuracy_point {
+  double step = 0, full = 0, block = 0;
+};
+
+/// How accuracy in both modes grows with training: the paper's figure 4, on other data. Points must ascend in steps.
+[[nodiscard]] inline std::string accuracy_svg(const std::string& title, const std::vector<accuracy_point>& points) {
+  chart out{title, "steps", false, 0, 1, 0, 1, {}, {}, {{"full attention", "#555555", "", {}}, {"blocks", "#1f77b4", "", {}}}};
+  for (const accuracy_point& p : points) {
+    out.lines[0].at.emplace_back(p.step, p.full);
+    out.lines[1].at.emplace_back(p.step, p.block);
+    out.x_high = std::max(out.x_high, p.step);
   }
-  return out + "</svg>\n";
+  for (int percent = 0; percent <= 100; percent += 20) out.y_ticks.emplace_back(percent / 100.0, std::to_string(percent) + " %");
+  for (int i = 0; i <= 4; ++i) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%.0f", out.x_high * i / 4);
+    out.x_ticks.emplace_back(out.x_high * i / 4, text);
+  }
+  return to_svg(out);
 }
 
 }  // namespace cli

@@ -64,7 +64,7 @@ TEST_CASE("cli finetune: goes on from a model, on a file, and says how it went",
   run_json(tiny("2", {"--save", base}));
   const json done = run_json({"finetune", "--model", base, "--train", data, "--valid", data, "--steps", "30", "--lr", "0.01",
                               "--warmup", "2", "--batch-tokens", "2000", "--valid-every", "10", "--mode", "block", "--save",
-                              better, "--save-format", "q8_0", "--log", log, "--schedule", "linear"});
+                              better, "--save-format", "q8_0", "--log", log, "--plot", folder / "accuracy.svg", "--schedule", "linear"});
   CHECK(done["saved"] == better);
   std::vector<json> told;
   const std::string text = slurp(log);
@@ -75,6 +75,11 @@ TEST_CASE("cli finetune: goes on from a model, on a file, and says how it went",
   CHECK(told[2]["loss"].get<double>() < 0.9 * told[0]["loss"].get<double>());
   CHECK(told[2]["valid"]["block"]["nll"].get<double>() < told[0]["valid"]["block"]["nll"].get<double>());
   CHECK(told[0]["valid"]["full"]["kinds"]["one"]["n"] == 12);
+  const std::string drawn = slurp(folder / "accuracy.svg");
+  std::size_t dots = 0;
+  for (std::size_t at = drawn.find("<circle"); at != std::string::npos; at = drawn.find("<circle", at + 1)) ++dots;
+  CHECK(dots == 6);  // three measurements of two modes
+  CHECK((drawn.rfind("<svg", 0) == 0 && drawn.find("</svg>") != std::string::npos));
   // The result has its words: text goes in and comes out.
   const json answer = run_json({"generate", "--model", better, "--prompt", "Who sells salt?", "--max-tokens", "2"});
   CHECK(answer["prompt_ids"].size() > 2);
@@ -85,6 +90,7 @@ TEST_CASE("cli finetune: what cannot be done is refused", "[cli][finetune]") {
   const temporary_folder folder;
   check_refused({"finetune", "--train", "worlds:1"}, 2);
   check_refused({"finetune", "--new", "16,2,2", "--train", "worlds:1"}, 2);
+  check_refused(tiny("2", {"--plot", folder / "p.svg"}), 2);  // of what log?
   check_refused({"finetune", "--new", "16,2,3,2,8", "--train", "worlds:1"}, 1);  // key heads divide heads
   check_refused({"finetune", "--new", "16,2,2,1,8", "--train", "worlds:x"}, 1);
   check_refused({"finetune", "--new", "16,2,2,1,8", "--train", folder / "nothing"}, 1);
