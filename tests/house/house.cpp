@@ -107,7 +107,7 @@ const std::map<std::string, std::set<std::string>> may_include = {
     {"model", {"core", "tensor", "simd", "kernel", "cache", "model", "version.hpp"}},
     {"io", {"core", "io", "model/weights.hpp", "model/config.hpp"}},
     {"text", {"core", "io", "text"}},
-    {"train", {"core", "tensor", "simd", "kernel", "cache", "model", "io", "text", "train", "reference", "analysis"}},
+    {"train", {"core", "simd", "train", "model/weights.hpp", "model/config.hpp", "kernel/quantize.hpp", "kernel/rope_config.hpp"}},
     {"reference", {"core", "reference", "model/config.hpp", "model/weights.hpp", "kernel/rope_config.hpp"}},
     {"analysis", {"core", "analysis", "model/config.hpp", "kernel/rope_config.hpp"}},
     {"version.hpp", {}},
