@@ -135,13 +135,13 @@ class attention_task {
     tiles.clear(), segments.clear();
     for (std::size_t g = sample_.first_group; g < sample_.last_group; ++g) {
       const query_group& group = batch_.groups[g];
-      const std::size_t context = group.sees_context ? sample_.context.size() : 0;
+      const std::size_t held = group.sees_context ? sample_.context.size() : 0;
       const bool small = group.rows.size() <= most_rows / 2;
       for (std::size_t r = group.rows.first; r < group.rows.last;) {
         const std::size_t n = std::min(most_rows, group.rows.last - r), own = r + n - group.rows.first;
-        const bool joins = small && joinable_ && tiles.back().context == context &&
+        const bool joins = small && joinable_ && tiles.back().context == held &&
                            tiles.back().rows.size() + n <= most_rows;
-        if (!joins) tiles.push_back({{r, r}, segments.size(), segments.size(), context, 0});
+        if (!joins) tiles.push_back({{r, r}, segments.size(), segments.size(), held, 0});
         joinable_ = small;
         query_tile& t = tiles.back();
         segments.push_back({g - sample_.first_group, {r, r + n}, own});
@@ -169,15 +169,15 @@ class attention_task {
     };
     kinds_ = factors.size();
     std::size_t total = 0;
-    bool context = false;
+    bool seen = false;
     space_.own_at.clear();
     for (std::size_t g = sample_.first_group; g < sample_.last_group; ++g) {
       space_.own_at.push_back(total);
       total += kinds_ * size(batch_.groups[g].rows);
-      context = context || batch_.groups[g].sees_context;
+      seen = seen || batch_.groups[g].sees_context;
     }
     context_at_ = total;
-    if (context) total += kinds_ * size(sample_.context);
+    if (seen) total += kinds_ * size(sample_.context);
     T* const to = space_.packed.take(total);
     packed_ = to;
     const auto put = [&](const row_range& rows, T* at) {
@@ -189,7 +189,7 @@ class attention_task {
     };
     for (std::size_t g = sample_.first_group; g < sample_.last_group; ++g)
       put(batch_.groups[g].rows, to + space_.own_at[g - sample_.first_group]);
-    if (context) put(sample_.context, to + context_at_);
+    if (seen) put(sample_.context, to + context_at_);
   }
   [[nodiscard]] const T* packed_context(std::size_t kind) const noexcept {
     return packed_ + context_at_ + kind * size_of(sample_.context);

@@ -60,27 +60,27 @@ struct training_batch {
   /// Appends a sample, which must be valid. Targets of weight 0 are left out.
   void add(const training_item& item) {
     const training_sample& s = *item.sample;
-    const std::size_t base = rows(), context = s.context();
-    packed_sample packed{{base, base + context}, {base, base + s.ids.size()}, groups.size(), 0};
+    const std::size_t base = rows(), held = s.context();
+    packed_sample packed{{base, base + held}, {base, base + s.ids.size()}, groups.size(), 0};
     ids.insert(ids.end(), s.ids.begin(), s.ids.end());
-    for (std::size_t i = 0; i < context; ++i) positions.push_back(static_cast<std::uint32_t>(i));
+    for (std::size_t i = 0; i < held; ++i) positions.push_back(static_cast<std::uint32_t>(i));
 
     // Every run of rows that see each other predicts all its tokens but the first.
     const auto run = [&](std::size_t first, std::size_t last, bool branch) {
       groups.push_back({{base + first, base + last}, branch});
       if (branch)
-        for (std::size_t i = first; i < last; ++i) positions.push_back(static_cast<std::uint32_t>(context + i - first));
+        for (std::size_t i = first; i < last; ++i) positions.push_back(static_cast<std::uint32_t>(held + i - first));
       for (std::size_t i = first + 1; i < last; ++i)
         if (const float w = item.scale * s.weights[i]; w != 0.0f)
           targets.push_back({base + i - 1, s.ids[i], w, samples.size(), branch});
     };
     if (item.mode == mask_mode::full) {
-      if (context != 0) run(0, context, false);
+      if (held != 0) run(0, held, false);
     } else {
       std::size_t first = 0;
       for (const std::uint32_t end : s.block_ends) run(first, end, false), first = end;
     }
-    std::size_t first = context;
+    std::size_t first = held;
     for (const std::uint32_t end : s.branch_ends) run(first, end, true), first = end;
     packed.last_group = groups.size();
     samples.push_back(packed);
