@@ -49,7 +49,9 @@ case "${1-}" in
   demo)
     configure release
     cmake --build --preset release --target blockattn_cli -j "$jobs"
-    exec "$root/build/release/examples/cli/blockattn" demo --passages "$root/examples/data/harbour.jsonl"
+    data=$root/examples/data
+    exec "$root/build/release/examples/cli/blockattn" demo --model "$data/village.gguf" --passages "$data/village.jsonl" \
+      --questions "$data/village_questions.txt" --edit "Mira lives in Ripley=Mira lives in Dale"
     ;;
   test)
     configure release

@@ -34,7 +34,10 @@ TEST_CASE("shipped model: accuracy over blocks and whole, on worlds it never saw
 TEST_CASE("shipped model: the demo answers from the store, and an edit encodes one block", "[cli][shipped]") {
   BLOCKATTN_REQUIRE_CLI();
   const json shown = run_json({"demo", "--model", shipped("village.gguf"), "--passages", shipped("village.jsonl"),
-                               "--questions", shipped("village_questions.txt"), "--edit", "OLD=NEW"});
+                               "--questions", shipped("village_questions.txt"), "--edit", "Mira lives in Ripley=Mira lives in Dale"});
+  const std::vector<std::string> expected{"Ripley", "Jonas", "Selma", "Milburn", "Magnus", "Cara", "pots", "Dale"};
+  REQUIRE(shown["rows"].size() == expected.size());
+  for (std::size_t i = 0; i < expected.size(); ++i) CHECK(shown["rows"][i]["answer"] == expected[i]);
   CHECK(shown["same_bits"] == true);
   CHECK(shown["encoded_for_edit"] == 1);
 }
