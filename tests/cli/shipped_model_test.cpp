@@ -35,7 +35,7 @@ TEST_CASE("shipped model: the demo answers from the store, and an edit encodes o
   BLOCKATTN_REQUIRE_CLI();
   const json shown = run_json({"demo", "--model", shipped("village.gguf"), "--passages", shipped("village.jsonl"),
                                "--questions", shipped("village_questions.txt"), "--edit", "Mira lives in Ripley=Mira lives in Dale"});
-  const std::vector<std::string> expected{"Ripley", "Jonas", "Selma", "Milburn", "Magnus", "Cara", "pots", "Dale"};
+  const std::vector<std::string> expected{"Ripley", "Jonas", "Selma", "Milburn", "Magnus", "Cara", "pots", "ink", "Dale"};
   REQUIRE(shown["rows"].size() == expected.size());
   for (std::size_t i = 0; i < expected.size(); ++i) CHECK(shown["rows"][i]["answer"] == expected[i]);
   CHECK(shown["same_bits"] == true);
