@@ -292,7 +292,7 @@ TEST_CASE("cli: score counts right answers and their likelihood") {
   const std::string m = folder.file("tiny.gguf", tiny_gguf().build());
   const auto score = [&](const std::string& lines) {
     const json o = run_json({"score", "--model", m, "--dataset", folder.file("d.jsonl", lines), "--max-tokens", "4"});
-    CHECK(o.size() == 4);
+    CHECK(o.size() == 6);
     return o;
   };
   const json none = score("");
