@@ -118,7 +118,7 @@ result<json> demo(const options& given) {
                     {"warm", a->warm.to_json()},
                     {"full", a->full.to_json()}});
     if (people)
-      std::printf("%s\n  %-22s first %6.2f ms (%zu blocks encoded), warm %6.2f ms (%zu tokens computed, %zu reused), full %6.2f ms\n",
+      std::printf("%s\n  %-22s first %6.2f ms (blocks encoded: %zu), warm %6.2f ms (%zu tokens computed, %zu reused), full %6.2f ms\n",
                   question.c_str(), a->answer.c_str(), a->cold.ttft_ms, a->encoded, a->warm.ttft_ms,
                   a->warm.tokens_computed, a->warm.tokens_reused, a->full.ttft_ms);
     return a;
