@@ -292,8 +292,9 @@ BLOCKATTN_INLINE f32x16 round_to_bf16(f32x16 x) noexcept {
     const native_i32 u = isa_detail::as_i32(x.r[i]);
     const native_i32 odd = (u >> 16) & one;
     const native_i32 rounded = (u + half + odd) & mask;
-    const native_i32 nan = (u | quiet) & mask;
-    return isa_detail::as_f32(xsimd::select((u & magnitude) > infinity, nan, rounded));
+    // All ones for NaN. Not xsimd::select: for integers, xsimd 8.1 does not compile with g++ -O0 and AVX-512.
+    const native_i32 nan = (infinity - (u & magnitude)) >> 31;
+    return isa_detail::as_f32(((u | quiet) & mask & nan) | (rounded & ~nan));
   });
 }
 /// Rounds to bf16 and stores 16 of them.
