@@ -78,10 +78,10 @@ double needed_operations(const ba::model_config& c, std::size_t weights, const s
   return 6 * static_cast<double>(weights) * static_cast<double>(batch.rows()) + 12.0 * c.head_dim * c.heads * c.layers * pairs;
 }
 
-void step(benchmark::State& state, const shape& s, ba::mask_mode mode, std::size_t threads) {
+void step(benchmark::State& state, const shape& s, ba::mask_mode mode, std::size_t threads, ba::product_type type) {
   ba::thread_executor workers(threads);
   const ba::model_config c = config_of(s);
-  auto run = ba::trainer<>::make(ba::parameters<>::random(c, 1).value(), {.lr = 1e-3}, workers).value();
+  auto run = ba::trainer<>::make(ba::parameters<>::random(c, 1).value(), {.lr = 1e-3, .products = type}, workers).value();
   std::vector<ba::training_sample> samples;
   for (std::size_t i = 0; i < s.samples; ++i) samples.push_back(sample_of(s, i));
   std::vector<ba::training_item> items;
@@ -160,13 +160,15 @@ void product(benchmark::State& state, const product_case& p) {
 int main(int argc, char** argv) {
   for (const shape& s : shapes)
     for (const ba::mask_mode mode : {ba::mask_mode::full, ba::mask_mode::block})
-      for (const std::size_t threads : {std::size_t{1}, std::size_t{2}})
-        benchmark::RegisterBenchmark(
-            (std::string(s.name) + "/" + std::string(to_string(mode)) + "/threads:" + std::to_string(threads)).c_str(),
-            [s, mode, threads](benchmark::State& state) { step(state, s, mode, threads); })
-            ->Iterations(s.layers < 12 ? 8 : 2)
-            ->Unit(benchmark::kMillisecond)
-            ->UseRealTime();
+      for (const ba::product_type type : {ba::product_type::f32, ba::product_type::bf16})
+        for (const std::size_t threads : {std::size_t{1}, std::size_t{2}})
+          benchmark::RegisterBenchmark((std::string(s.name) + "/" + std::string(to_string(mode)) + "/" +
+                                        std::string(to_string(type)) + "/threads:" + std::to_string(threads))
+                                           .c_str(),
+                                       [=](benchmark::State& state) { step(state, s, mode, threads, type); })
+              ->Iterations(s.layers < 12 ? 8 : type == ba::product_type::f32 ? 2 : 3)
+              ->Unit(benchmark::kMillisecond)
+              ->UseRealTime();
   for (const product_case& p : products)
     benchmark::RegisterBenchmark((std::string("product/") + p.name).c_str(),
                                  [p](benchmark::State& state) { product(state, p); })

@@ -296,7 +296,8 @@ result<json> finetune(const options& o) {
                                    .clip_norm = o.clip,
                                    .schedule = o.schedule == "linear" ? ba::rate_schedule::linear_decay : ba::rate_schedule::constant,
                                    .warmup_steps = std::min<std::uint64_t>(o.warmup, o.steps - 1),
-                                   .total_steps = o.steps},
+                                   .total_steps = o.steps,
+                                   .products = o.products == "bf16" ? ba::product_type::bf16 : ba::product_type::f32},
                                   ba::executor_ref(pool));
   if (!made) return std::move(made).error();
   ba::trainer<>& run = *made;

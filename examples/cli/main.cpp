@@ -271,6 +271,7 @@ int main(int argc, char** argv) {
   finetune->add_option("--weight-decay", o.weight_decay, "of AdamW")->check(cli::real(0, 10));
   finetune->add_option("--beta2", o.beta2, "of AdamW")->check(cli::real(0, 0.999999));
   finetune->add_option("--clip", o.clip, "the gradient's norm at most; 0: any")->check(cli::real(0, 1e9));
+  finetune->add_option("--products", o.products, "the factors of products: as they are, or rounded")->check(CLI::IsMember({"f32", "bf16"}));
   finetune->add_option("--loss", o.loss, "answer: on answers; dense: on every token")->check(CLI::IsMember({"answer", "dense"}));
   finetune->add_option("--dense-weight", o.dense_weight, "of tokens outside answers")->check(cli::real(0, 1000));
   finetune->add_option("--curriculum", o.curriculum, "part of the steps until worlds are whole; else 0.7 for --new, 0 for --model")

@@ -66,7 +66,7 @@ struct options {
   std::size_t group = 2;  // babi: sentences of a passage
   std::string world_format = "lines";
   // finetune
-  std::string new_text, train, valid, train_mode = "both", loss = "answer", schedule = "constant";
+  std::string new_text, train, valid, train_mode = "both", loss = "answer", schedule = "constant", products = "f32";
   std::vector<std::uint32_t> new_shape;  // new_text, read: dim, layers, heads, kv heads, ffn
   std::string save, save_format = "f32", checkpoint, log;
   std::size_t steps = 1000, batch_tokens = 8192, warmup = 100, pieces = 2048, valid_count = 50, valid_every = 0,

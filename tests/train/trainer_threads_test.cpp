@@ -16,13 +16,16 @@ TEST_CASE("train: one, two and three workers give the same bits") {
   ba::training_options o;
   o.lr = 0.01;
   o.tokens_per_pass = 600;
-  std::vector<float> expected;
-  for (const std::size_t n : {std::size_t{1}, std::size_t{2}, std::size_t{3}}) {
-    ba::thread_executor workers(n);
-    auto run = ba::trainer<>::make(lively_parameters<float>(c), o, workers).value();
-    for (int i = 0; i < 2; ++i) (void)run.step(items).value();
-    const auto all = run.parameters().all();
-    if (expected.empty()) expected.assign(all.begin(), all.end());
-    CHECK(std::memcmp(expected.data(), all.data(), all.size_bytes()) == 0);
+  for (const ba::product_type type : {ba::product_type::f32, ba::product_type::bf16}) {
+    o.products = type;
+    std::vector<float> expected;
+    for (const std::size_t n : {std::size_t{1}, std::size_t{2}, std::size_t{3}}) {
+      ba::thread_executor workers(n);
+      auto run = ba::trainer<>::make(lively_parameters<float>(c), o, workers).value();
+      for (int i = 0; i < 2; ++i) (void)run.step(items).value();
+      const auto all = run.parameters().all();
+      if (expected.empty()) expected.assign(all.begin(), all.end());
+      CHECK(std::memcmp(expected.data(), all.data(), all.size_bytes()) == 0);
+    }
   }
 }

@@ -62,8 +62,9 @@ template <class T>
 class attention_task {
  public:
   attention_task(const training_batch& batch, const packed_sample& sample, const attention_rows_shape& shape, T scale,
-                 std::size_t kv_head, const T* qkv, attention_space<T>& space)
-      : batch_(batch), sample_(sample), shape_(shape), scale_(scale), kv_head_(kv_head), qkv_(qkv), space_(space) {
+                 std::size_t kv_head, const T* qkv, attention_space<T>& space, product_type type)
+      : batch_(batch), sample_(sample), shape_(shape), scale_(scale), kv_head_(kv_head), qkv_(qkv), space_(space),
+        type_(type), height_(type == product_type::bf16 ? most_rows : 48) {
     cut();
   }
 
@@ -73,7 +74,7 @@ class attention_task {
     const std::size_t d = shape_.head_dim, out_width = shape_.query_width();
     for_tiles([&](const query_tile& t, std::size_t head) {
       const std::size_t columns = t.columns();
-      T* const scores = space_.scores.take(most_rows * columns);
+      T* const scores = space_.scores.take(height_ * columns);
       T* const to = out + head * d;
       products(t, queries(head), shape_.width(), 0, scores);
       T sum[most_rows];
@@ -104,8 +105,8 @@ class attention_task {
     }
     for_tiles([&](const query_tile& t, std::size_t head) {
       const std::size_t columns = t.columns();
-      T* const p = space_.scores.take(most_rows * columns);    // S, then P
-      T* const ds = space_.weights.take(most_rows * columns);  // dP, then dS
+      T* const p = space_.scores.take(height_ * columns);    // S, then P
+      T* const ds = space_.weights.take(height_ * columns);  // dP, then dS
       products(t, queries(head), width, 0, p);
       products(t, d_out + head * d, out_width, 1, ds);
       for_rows(t, [&](std::size_t r, std::size_t seen, std::size_t own) {
@@ -126,7 +127,7 @@ class attention_task {
   }
 
  private:
-  static constexpr std::size_t most_rows = 48;
+  static constexpr std::size_t most_rows = 64;
 
   // Groups of more than half a tile are cut alone, others are put together.
   void cut() {
@@ -136,11 +137,11 @@ class attention_task {
     for (std::size_t g = sample_.first_group; g < sample_.last_group; ++g) {
       const query_group& group = batch_.groups[g];
       const std::size_t held = group.sees_context ? sample_.context.size() : 0;
-      const bool small = group.rows.size() <= most_rows / 2;
+      const bool small = group.rows.size() <= height_ / 2;
       for (std::size_t r = group.rows.first; r < group.rows.last;) {
-        const std::size_t n = std::min(most_rows, group.rows.last - r), own = r + n - group.rows.first;
+        const std::size_t n = std::min(height_, group.rows.last - r), own = r + n - group.rows.first;
         const bool joins = small && joinable_ && tiles.back().context == held &&
-                           tiles.back().rows.size() + n <= most_rows;
+                           tiles.back().rows.size() + n <= height_;
         if (!joins) tiles.push_back({{r, r}, segments.size(), segments.size(), held, 0});
         joinable_ = small;
         query_tile& t = tiles.back();
@@ -164,9 +165,7 @@ class attention_task {
   // Packs these factors of the context, if a branch sees it, and of each group.
   void pack(std::initializer_list<factor<T>> factors) {
     const std::size_t d = shape_.head_dim;
-    const auto size = [d](const row_range& rows) {
-      return std::max(packed_elements<T>(d, rows.size()), packed_elements<T>(rows.size(), d));
-    };
+    const auto size = [this](const row_range& rows) { return size_of(rows); };
     kinds_ = factors.size();
     std::size_t total = 0;
     bool seen = false;
@@ -183,7 +182,7 @@ class attention_task {
     const auto put = [&](const row_range& rows, T* at) {
       for (factor<T> f : factors) {
         f.data += rows.first * f.stride;
-        f.transposed ? pack_factor(f, d, rows.size(), at) : pack_factor(f, rows.size(), d, at);
+        f.transposed ? pack_factor(f, d, rows.size(), at, type_) : pack_factor(f, rows.size(), d, at, type_);
         at += size(rows);
       }
     };
@@ -198,7 +197,9 @@ class attention_task {
     return packed_ + space_.own_at[group] + kind * size_of(rows_of(group));
   }
   [[nodiscard]] std::size_t size_of(const row_range& rows) const noexcept {
-    return std::max(packed_elements<T>(shape_.head_dim, rows.size()), packed_elements<T>(rows.size(), shape_.head_dim));
+    return round_up(std::max(packed_elements<T>(shape_.head_dim, rows.size(), type_),
+                             packed_elements<T>(rows.size(), shape_.head_dim, type_)),
+                    16);
   }
   [[nodiscard]] const row_range& rows_of(std::size_t group) const noexcept {
     return batch_.groups[sample_.first_group + group].rows;
@@ -224,14 +225,16 @@ class attention_task {
   // x (rows, head_dim) times the packed transpose of keys or values: (tile rows, columns).
   void products(const query_tile& t, const T* x, std::size_t stride, std::size_t kind, T* to) {
     const std::size_t d = shape_.head_dim, columns = t.columns();
+    // Tile registers write sixteen columns as fast as one: what is behind the last is not read.
+    const auto written = [&](std::size_t n) { return type_ == product_type::bf16 ? round_up(n, 16) : n; };
     if (t.context != 0)
-      multiply_packed<T>({x + t.rows.first * stride, stride}, t.rows.size(), packed_context(kind), d, d, t.context, to,
-                         columns, false);
+      multiply_packed<T>({x + t.rows.first * stride, stride}, t.rows.size(), packed_context(kind), d, d,
+                         written(t.context), to, columns, false, type_);
     for (std::size_t s = t.first_segment; s < t.last_segment; ++s) {
       const tile_segment& segment = space_.segments[s];
       multiply_packed<T>({x + segment.rows.first * stride, stride}, segment.rows.size(),
-                         packed_own(segment.group, kind), d, d, segment.own,
-                         to + (segment.rows.first - t.rows.first) * columns + t.own_at(), columns, false);
+                         packed_own(segment.group, kind), d, d, written(segment.own),
+                         to + (segment.rows.first - t.rows.first) * columns + t.own_at(), columns, false, type_);
     }
   }
 
@@ -240,29 +243,35 @@ class attention_task {
     const std::size_t d = shape_.head_dim;
     if (t.context != 0)
       multiply_packed<T>({x, columns}, t.rows.size(), packed_context(kind), t.context, t.context, d,
-                         to + t.rows.first * stride, stride, false);
+                         to + t.rows.first * stride, stride, false, type_);
     for (std::size_t s = t.first_segment; s < t.last_segment; ++s) {
       const tile_segment& segment = space_.segments[s];
       multiply_packed<T>({x + (segment.rows.first - t.rows.first) * columns + t.own_at(), columns}, segment.rows.size(),
                          packed_own(segment.group, kind), rows_of(segment.group).size(), segment.own, d,
-                         to + segment.rows.first * stride, stride, t.context != 0);
+                         to + segment.rows.first * stride, stride, t.context != 0, type_);
     }
   }
 
   // The transpose of a tile times its rows of y (rows, head_dim): added to the rows of the keys, in d_qkv.
   void collect(const query_tile& t, const T* x, std::size_t columns, const T* y, std::size_t y_stride, T* to) {
     const std::size_t d = shape_.head_dim, width = shape_.width(), n = t.rows.size();
-    T* const packed = space_.queries.take(packed_elements<T>(most_rows, d));
-    pack_factor<T>({y + t.rows.first * y_stride, y_stride}, n, d, packed);
+    T* const packed = space_.queries.take(packed_elements<T>(height_, d, type_));
+    const auto pack = [&](const row_range& rows) {
+      pack_factor<T>({y + rows.first * y_stride, y_stride}, rows.size(), d, packed, type_);
+    };
+    pack(t.rows);
     if (t.context != 0)
-      multiply_packed<T>({x, columns, true}, t.context, packed, n, n, d, to + sample_.context.first * width, width, true);
+      multiply_packed<T>({x, columns, true}, t.context, packed, n, n, d, to + sample_.context.first * width, width, true,
+                         type_);
     for (std::size_t s = t.first_segment; s < t.last_segment; ++s) {
       const tile_segment& segment = space_.segments[s];
-      const std::size_t first = segment.rows.first - t.rows.first;
-      // Rows `first` on of the packed tile: panels stay a depth of n apart.
+      const std::size_t first = segment.rows.first - t.rows.first, rows = segment.rows.size();
+      // Rows `first` on of the packed tile: panels stay a depth of n apart. Runs of bf16 begin at no row but each 32nd.
+      const bool again = type_ == product_type::bf16 && rows != n;
+      if (again) pack(segment.rows);
       multiply_packed<T>({x + first * columns + t.own_at(), columns, true}, segment.own,
-                         packed + first * product_shape<T>::panel, n, segment.rows.size(), d,
-                         to + rows_of(segment.group).first * width, width, true);
+                         again ? packed : packed + first * product_shape<T>::panel, again ? rows : n, rows, d,
+                         to + rows_of(segment.group).first * width, width, true, type_);
     }
   }
 
@@ -282,6 +291,8 @@ class attention_task {
   std::size_t kv_head_;
   const T* qkv_;
   attention_space<T>& space_;
+  product_type type_;
+  std::size_t height_;  // rows of a tile
   bool joinable_ = false;  // whether the last tile may take another small group
   std::size_t kinds_ = 0;
   std::size_t context_at_ = 0;
@@ -293,10 +304,11 @@ class attention_task {
 /// All attention of a pass: `spaces` has one for each worker. Shapes as in `attention_task::forward`.
 template <class T>
 void attend_training(executor_ref workers, std::vector<attention_space<T>>& spaces, const training_batch& batch,
-                     const attention_rows_shape& shape, T scale, const T* qkv, T* out, T* sums) {
+                     const attention_rows_shape& shape, T scale, const T* qkv, T* out, T* sums,
+                     product_type products = product_type::f32) {
   workers.for_each(batch.samples.size() * shape.kv_heads, [&](std::size_t worker, std::size_t i) {
     isa_detail::attention_task<T>(batch, batch.samples[i / shape.kv_heads], shape, scale, i % shape.kv_heads, qkv,
-                                  spaces[worker])
+                                  spaces[worker], products)
         .forward(out, sums);
   });
 }
@@ -305,10 +317,10 @@ void attend_training(executor_ref workers, std::vector<attention_space<T>>& spac
 template <class T>
 void attend_training_back(executor_ref workers, std::vector<attention_space<T>>& spaces, const training_batch& batch,
                           const attention_rows_shape& shape, T scale, const T* qkv, const T* out, const T* sums,
-                          const T* d_out, T* d_qkv) {
+                          const T* d_out, T* d_qkv, product_type products = product_type::f32) {
   workers.for_each(batch.samples.size() * shape.kv_heads, [&](std::size_t worker, std::size_t i) {
     isa_detail::attention_task<T>(batch, batch.samples[i / shape.kv_heads], shape, scale, i % shape.kv_heads, qkv,
-                                  spaces[worker])
+                                  spaces[worker], products)
         .backward(out, sums, d_out, d_qkv);
   });
 }

@@ -40,8 +40,8 @@ class head_loss {
   /// logits by the derivative of what is to be minimised. That goes on to `d_normed` (rows, dim), written, and to `d_head`
   /// (vocab, dim), added to; both may be null. Returns the sum of losses, in order of rows.
   template <class Prepare, class Step>
-  double run(executor_ref workers, growing_array<T>& space, std::size_t vocab, std::size_t dim, const T* normed,
-             std::size_t rows, const T* head, T* d_normed, T* d_head, Prepare&& prepare, Step&& step) {
+  double run(executor_ref workers, growing_array<T>& space, product_type products, std::size_t vocab, std::size_t dim,
+             const T* normed, std::size_t rows, const T* head, T* d_normed, T* d_head, Prepare&& prepare, Step&& step) {
     losses_.assign(rows, 0.0);
     const std::size_t part = std::min(head_rows(vocab), rows);
     for (std::size_t first = 0; first < rows; first += part) {
@@ -49,14 +49,15 @@ class head_loss {
       const T* const x = normed + first * dim;
       prepare(first, n);
       T* const logits = logits_.take(part * vocab);
-      multiply<T>(workers, space, {x, dim}, {head, dim, true}, n, vocab, dim, logits, vocab);
+      multiply<T>(workers, space, {x, dim}, {head, dim, true}, n, vocab, dim, logits, vocab, false, products);
       workers.for_each(ceil_div(n, together), [&](std::size_t, std::size_t task) {
         for (std::size_t i = task * together; i < std::min(n, (task + 1) * together); ++i)
           losses_[first + i] = step(first + i, logits + i * vocab, d_normed != nullptr);
       });
       if (d_normed == nullptr) continue;
-      multiply<T>(workers, space, {logits, vocab}, {head, dim}, n, dim, vocab, d_normed + first * dim, dim);
-      multiply<T>(workers, space, {logits, vocab, true}, {x, dim}, vocab, dim, n, d_head, dim, true);
+      multiply<T>(workers, space, {logits, vocab}, {head, dim}, n, dim, vocab, d_normed + first * dim, dim, false,
+                  products);
+      multiply<T>(workers, space, {logits, vocab, true}, {x, dim}, vocab, dim, n, d_head, dim, true, products);
     }
     double sum = 0;
     for (const double loss : losses_) sum += loss;
@@ -64,11 +65,11 @@ class head_loss {
   }
 
   /// Cross-entropy: the sum over targets of weight times -log p(id); the derivative is that of `factor` times the sum.
-  double cross_entropy(executor_ref workers, growing_array<T>& space, const model_config& c,
+  double cross_entropy(executor_ref workers, growing_array<T>& space, product_type products, const model_config& c,
                        std::span<const training_target> targets, const T* normed, const T* head, T factor, T* d_normed,
                        T* d_head) {
     return run(
-        workers, space, c.vocab, c.dim, normed, targets.size(), head, d_normed, d_head, [](std::size_t, std::size_t) {},
+        workers, space, products, c.vocab, c.dim, normed, targets.size(), head, d_normed, d_head, [](std::size_t, std::size_t) {},
         [&](std::size_t i, T* logits, bool gradient) {
           const training_target& target = targets[i];
           const T wanted = logits[target.id];

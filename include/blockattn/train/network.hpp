@@ -37,8 +37,9 @@ inline namespace BLOCKATTN_ISA {
 template <class T>
 class network {
  public:
-  /// Requires a configuration that `validate_trainable` accepts.
-  network(const model_config& config, executor_ref workers, bool recompute = false);
+  /// Requires a configuration that `validate_trainable` accepts; products of doubles are f32, which means doubles.
+  network(const model_config& config, executor_ref workers, bool recompute = false,
+          product_type products = product_type::f32);
 
   [[nodiscard]] const model_config& config() const noexcept { return config_; }
 
@@ -47,13 +48,13 @@ class network {
 
   /// Cross-entropy after `forward`: the sum over targets of weight times -log p(id).
   [[nodiscard]] double loss(const training_batch& batch, const T* weights) {
-    return head_loss_.cross_entropy(workers_, space_, config_, batch.targets, normed_out_.data(), weights + head_, T(1),
+    return head_loss_.cross_entropy(workers_, space_, products_, config_, batch.targets, normed_out_.data(), weights + head_, T(1),
                                     nullptr, nullptr);
   }
   /// The same, and adds to `gradient` the derivative of `factor` times it. Once after each `forward`.
   double loss_and_gradient(const training_batch& batch, const T* weights, T factor, T* gradient) {
     T* const d_normed = d_normed_.take(batch.targets.size() * config_.dim);
-    const double sum = head_loss_.cross_entropy(workers_, space_, config_, batch.targets, normed_out_.data(),
+    const double sum = head_loss_.cross_entropy(workers_, space_, products_, config_, batch.targets, normed_out_.data(),
                                                 weights + head_, factor, d_normed, gradient + head_);
     backward(batch, weights, d_normed, gradient);
     return sum;
@@ -65,7 +66,7 @@ class network {
     const std::size_t live = batch.targets.size(), dim = config_.dim;
     T* const d_normed = gradient == nullptr ? nullptr : d_normed_.take(live * dim);
     const double sum =
-        head_loss_.run(workers_, space_, config_.vocab, dim, normed_out_.data(), live, weights + head_, d_normed,
+        head_loss_.run(workers_, space_, products_, config_.vocab, dim, normed_out_.data(), live, weights + head_, d_normed,
                        gradient == nullptr ? nullptr : gradient + head_, prepare, step);
     if (gradient != nullptr) backward(batch, weights, d_normed, gradient);
     return sum;
@@ -73,12 +74,11 @@ class network {
   /// Logits of `n` targets from `first` on after `forward`: (n, vocab).
   void logits(std::size_t first, std::size_t n, const T* weights, T* out) {
     multiply<T>(workers_, space_, {normed_out_.data() + first * config_.dim, config_.dim},
-                {weights + head_, config_.dim, true}, n, config_.vocab, config_.dim, out, config_.vocab);
+                {weights + head_, config_.dim, true}, n, config_.vocab, config_.dim, out, config_.vocab, false, products_);
   }
 
  private:
   static constexpr std::size_t nowhere = static_cast<std::size_t>(-1);
-  static constexpr std::size_t together = 48;  // rows of a task: what it makes of them stays near it
 
   // The matrices of a layer, in `packed_`.
   enum : std::size_t { qkv_matrix, out_matrix, gate_up_matrix, down_matrix };
@@ -95,9 +95,9 @@ class network {
   // f(worker, first row, rows) for each task.
   template <class F>
   void for_parts(std::size_t rows, F&& f) {
-    workers_.for_each(ceil_div(rows, together), [&](std::size_t worker, std::size_t task) {
-      const std::size_t first = task * together;
-      f(worker, first, std::min(together, rows - first));
+    workers_.for_each(ceil_div(rows, together_), [&](std::size_t worker, std::size_t task) {
+      const std::size_t first = task * together_;
+      f(worker, first, std::min(together_, rows - first));
     });
   }
   // The same with an array of `width` zeros for each task; returns their sum, in order of tasks.
@@ -118,16 +118,19 @@ class network {
   // c (rows, cols) (+)= a (rows, depth) times matrix m of `packed_`, on this thread.
   void product(const T* a, std::size_t depth, std::size_t m, std::size_t rows, std::size_t cols, T* c,
                bool accumulate = false) noexcept {
-    multiply_packed<T>({a, depth}, rows, packed_[m], depth, depth, cols, c, cols, accumulate);
+    multiply_packed<T>({a, depth}, rows, packed_[m], depth, depth, cols, c, cols, accumulate, products_);
   }
   // d_weights (a_width, b_width) += a^T b, both (rows, ..).
   void outer(const T* a, std::size_t a_width, const T* b, std::size_t b_width, std::size_t rows, T* d_weights) {
-    multiply<T>(workers_, space_, {a, a_width, true}, {b, b_width}, a_width, b_width, rows, d_weights, b_width, true);
+    multiply<T>(workers_, space_, {a, a_width, true}, {b, b_width}, a_width, b_width, rows, d_weights, b_width, true,
+                products_);
   }
 
   model_config config_;
   executor_ref workers_;
   bool recompute_;
+  product_type products_;
+  std::size_t together_;  // rows of a task: what it makes of them stays near it
   rope_frequencies rope_;
   attention_rows_shape shape_;
   T epsilon_, score_scale_, embedding_scale_;
@@ -146,10 +149,12 @@ class network {
 };
 
 template <class T>
-network<T>::network(const model_config& config, executor_ref workers, bool recompute)
+network<T>::network(const model_config& config, executor_ref workers, bool recompute, product_type products)
     : config_(config),
       workers_(workers),
       recompute_(recompute),
+      products_(products),
+      together_(products == product_type::bf16 ? bf16_rows : 48),
       rope_(*make_frequencies(config)),
       shape_{config.heads, config.kv_heads, config.head_dim},
       epsilon_(static_cast<T>(config.norm_epsilon)),
@@ -180,10 +185,10 @@ network<T>::network(const model_config& config, executor_ref workers, bool recom
 template <class T>
 template <class F>
 const T* network<T>::for_parts_summing(std::size_t rows, std::size_t width, F&& f) {
-  const std::size_t tasks = ceil_div(rows, together);
+  const std::size_t tasks = ceil_div(rows, together_);
   T* const partials = partials_.take((tasks + 1) * width);
   for_parts(rows, [&](std::size_t worker, std::size_t first, std::size_t n) {
-    T* const partial = partials + (first / together + 1) * width;
+    T* const partial = partials + (first / together_ + 1) * width;
     std::fill_n(partial, width, T(0));
     f(worker, first, n, partial);
   });
@@ -204,11 +209,11 @@ void network<T>::pack_layer(const T* w, const layer_places& at, bool back) {
   for (std::size_t m = 0; m < 4; ++m) {
     const auto& [offset, rows, cols] = all[m];
     jobs[m] = back ? packing<T>{{w + offset, cols, false}, rows, cols} : packing<T>{{w + offset, cols, true}, cols, rows};
-    total += sizes[m] = packed_elements<T>(jobs[m].depth, jobs[m].cols);
+    total += sizes[m] = packed_elements<T>(jobs[m].depth, jobs[m].cols, products_);
   }
   T* to = layer_space_.take(total);
   for (std::size_t m = 0; m < 4; to += sizes[m++]) packed_[m] = jobs[m].to = to;
-  pack_factors<T>(workers_, jobs);
+  pack_factors<T>(workers_, jobs, products_);
 }
 
 // Tables of all positions of the batch, once for each position there ever was.
@@ -272,7 +277,7 @@ void network<T>::layer(const training_batch& batch, const T* w, std::size_t l, k
 
   // Queries, keys and values, rotated to their positions.
   for_parts(rows, [&](std::size_t worker, std::size_t first, std::size_t n) {
-    T* const normed = row_spaces_[worker].take(together * (dim + ffn));
+    T* const normed = row_spaces_[worker].take(together_ * (dim + ffn));
     for (std::size_t i = 0; i < n; ++i)
       scales[first + i] = norm_row(x + (first + i) * dim, w + at.attention_norm, dim, epsilon_, normed + i * dim);
     product(normed, dim, qkv_matrix, n, width, qkv + first * width);
@@ -291,13 +296,13 @@ void network<T>::layer(const training_batch& batch, const T* w, std::size_t l, k
   });
 
   T* const attended = kept.attended.take(rows * queries);
-  attend_training(workers_, spaces_, batch, shape_, score_scale_, qkv, attended, kept.sums.take(rows * heads));
+  attend_training(workers_, spaces_, batch, shape_, score_scale_, qkv, attended, kept.sums.take(rows * heads), products_);
 
   // What attention gave joins the residual stream; then the gated feed-forward layer.
   T *const middle = kept.middle.take(rows * dim), *const gate_up = kept.gate_up.take(rows * 2 * ffn);
   for_parts(rows, [&](std::size_t worker, std::size_t first, std::size_t n) {
-    T* const normed = row_spaces_[worker].take(together * (dim + ffn));
-    T *const gated = normed + together * dim, *const joined = middle + first * dim;
+    T* const normed = row_spaces_[worker].take(together_ * (dim + ffn));
+    T *const gated = normed + together_ * dim, *const joined = middle + first * dim;
     std::copy_n(x + first * dim, n * dim, joined);
     product(attended + first * queries, queries, out_matrix, n, dim, joined, true);
     for (std::size_t i = 0; i < n; ++i)
@@ -328,7 +333,7 @@ void network<T>::layer_back(const training_batch& batch, const T* w, std::size_t
 
   // The feed-forward layer, down to what attention gave.
   const T* sums = for_parts_summing(rows, dim, [&](std::size_t worker, std::size_t first, std::size_t n, T* dw) {
-    T *const d_normed = row_spaces_[worker].take(together * (dim + ffn)), *const d_out = d_middle + first * dim;
+    T *const d_normed = row_spaces_[worker].take(together_ * (dim + ffn)), *const d_out = d_middle + first * dim;
     product(dx + first * dim, dim, down_matrix, n, ffn, gated + first * ffn);
     for (std::size_t r = first; r < first + n; ++r) {
       swiglu_row_back(gate_up + r * 2 * ffn, ffn, gated + r * ffn);
@@ -348,12 +353,12 @@ void network<T>::layer_back(const training_batch& batch, const T* w, std::size_t
 
   T* const d_qkv = d_qkv_.take(rows * width);
   attend_training_back(workers_, spaces_, batch, shape_, score_scale_, kept.qkv.data(), attended, kept.sums.data(),
-                       d_attended, d_qkv);
+                       d_attended, d_qkv, products_);
 
   // Queries, keys and values. Sums: of the norm, the biases, and the norms of heads of queries and of keys.
   const T *const before = kept.before_norm.data(), *const head_scales = kept.head_scales.data();
   sums = for_parts_summing(rows, dim + width + 2 * d, [&](std::size_t worker, std::size_t first, std::size_t n, T* dw) {
-    T *const d_normed = row_spaces_[worker].take(together * (dim + ffn)), *const d_bias = dw + dim;
+    T *const d_normed = row_spaces_[worker].take(together_ * (dim + ffn)), *const d_bias = dw + dim;
     for (std::size_t r = first; r < first + n; ++r) {
       T* const row = d_qkv + r * width;
       for (std::size_t h = 0; h < turned; ++h) {

@@ -12,6 +12,7 @@
 #include "../core/result.hpp"
 #include "lanes.hpp"
 #include "parameters.hpp"
+#include "product_type.hpp"
 
 namespace blockattn::inline v0 {
 
@@ -34,6 +35,7 @@ struct training_options {
   loss_reduction reduction = loss_reduction::mean;
   std::size_t tokens_per_pass = 4096;  // a step over more runs in several passes; a longer sample runs alone
   bool recompute = false;              // keep only the inputs of layers; about a third more time
+  product_type products = product_type::f32;
 };
 
 /// Errors: `invalid_argument` names the option.

@@ -11,18 +11,11 @@
 
 #include "../core/executor.hpp"
 #include "../core/memory.hpp"
+#include "bf16_product.hpp"
 #include "lanes.hpp"
 
 namespace blockattn::inline v0 {
 inline namespace BLOCKATTN_ISA {
-
-/// A factor as it lies: element (i, j) is `data[i * stride + j]`, or `data[j * stride + i]` if transposed.
-template <class T>
-struct factor {
-  const T* data = nullptr;
-  std::size_t stride = 0;
-  bool transposed = false;
-};
 
 /// How products of T are cut.
 template <class T>
@@ -34,9 +27,11 @@ struct product_shape {
   static constexpr std::size_t depth_step = 256;  // a panel of so many steps lies in the L1 cache
 };
 
-/// Elements of a packed factor of `depth` rows and `cols` columns.
+/// Elements of a packed factor of `depth` rows and `cols` columns. Products of type bf16 keep bf16 in the place of T.
 template <class T>
-[[nodiscard]] constexpr std::size_t packed_elements(std::size_t depth, std::size_t cols) noexcept {
+[[nodiscard]] constexpr std::size_t packed_elements(std::size_t depth, std::size_t cols,
+                                                    product_type type = product_type::f32) noexcept {
+  if (type == product_type::bf16) return ceil_div(bf16_elements(depth, cols) * sizeof(bf16), sizeof(T));
   return depth * round_up(cols, product_shape<T>::panel);
 }
 
@@ -70,9 +65,13 @@ void pack_panel(const factor<T>& b, std::size_t depth, std::size_t cols, std::si
     for (std::size_t k = 0; k < depth; ++k) out[k * width + j] = from[k];
 }
 
-/// Packs all of B.
+/// Packs all of B. Products of type bf16 are those of floats.
 template <class T>
-void pack_factor(const factor<T>& b, std::size_t depth, std::size_t cols, T* out) noexcept {
+void pack_factor(const factor<T>& b, std::size_t depth, std::size_t cols, T* out,
+                 product_type type = product_type::f32) noexcept {
+  if constexpr (std::is_same_v<T, float>) {
+    if (type == product_type::bf16) return pack_bf16(b, depth, cols, reinterpret_cast<bf16*>(out));
+  }
   constexpr std::size_t width = product_shape<T>::panel;
   for (std::size_t p = 0; p * width < cols; ++p) pack_panel(b, depth, cols, p, out + p * depth * width);
 }
@@ -170,7 +169,12 @@ void product_step(const T* a, std::size_t stride, std::size_t rows, const T* pan
 /// rows, of which the first `depth` are used. Columns of C beyond `cols` are not touched. With depth 0, C is 0.
 template <class T>
 void multiply_packed(const factor<T>& a, std::size_t rows, const T* packed, std::size_t packed_depth, std::size_t depth,
-                     std::size_t cols, T* c, std::size_t c_stride, bool accumulate) noexcept {
+                     std::size_t cols, T* c, std::size_t c_stride, bool accumulate,
+                     product_type type = product_type::f32) noexcept {
+  if constexpr (std::is_same_v<T, float>) {
+    if (type == product_type::bf16)
+      return multiply_bf16(a, rows, reinterpret_cast<const bf16*>(packed), packed_depth, depth, cols, c, c_stride, accumulate);
+  }
   using shape = product_shape<T>;
   const std::size_t step = a.transposed ? isa_detail::copied_steps : shape::depth_step;
   for (std::size_t k = 0; k < depth || (k == 0 && !accumulate); k += step) {
@@ -225,15 +229,22 @@ struct packing {
 
 /// Packs several factors over all workers.
 template <class T>
-void pack_factors(executor_ref workers, std::span<const packing<T>> all) {
-  constexpr std::size_t width = product_shape<T>::panel;
+void pack_factors(executor_ref workers, std::span<const packing<T>> all, product_type type = product_type::f32) {
+  const std::size_t width = type == product_type::bf16 ? bf16_group : product_shape<T>::panel;
   std::size_t panels = 0;
   for (const packing<T>& p : all) panels += ceil_div(p.cols, width);
   workers.for_each(panels, [&](std::size_t, std::size_t i) {
     for (const packing<T>& p : all) {
       const std::size_t n = ceil_div(p.cols, width);
-      if (i < n) return pack_panel(p.from, p.depth, p.cols, i, p.to + i * p.depth * width);
-      i -= n;
+      if (i >= n) {
+        i -= n;
+        continue;
+      }
+      if constexpr (std::is_same_v<T, float>) {
+        if (type == product_type::bf16)
+          return pack_bf16_group(p.from, p.depth, p.cols, i, reinterpret_cast<bf16*>(p.to) + i * bf16_elements(p.depth, 1));
+      }
+      return pack_panel(p.from, p.depth, p.cols, i, p.to + i * p.depth * width);
     }
   });
 }
@@ -241,26 +252,30 @@ void pack_factors(executor_ref workers, std::span<const packing<T>> all) {
 /// C (rows, cols) (+)= A (rows, depth) B (depth, cols), over all workers. Tasks are fixed parts of C.
 template <class T>
 void multiply(executor_ref workers, growing_array<T>& space, const factor<T>& a, const factor<T>& b, std::size_t rows,
-              std::size_t cols, std::size_t depth, T* c, std::size_t c_stride, bool accumulate = false) {
+              std::size_t cols, std::size_t depth, T* c, std::size_t c_stride, bool accumulate = false,
+              product_type type = product_type::f32) {
   if (rows == 0 || cols == 0) return;
   // A transposed A is read in pieces of its lines: the wider, the better; but a few tasks there must be. Such products are
   // as deep as there are rows of activations: in parts of them, so that what is packed stays in a cache.
   constexpr std::size_t most = isa_detail::copied_rows, tile = product_shape<T>::tile;
-  const std::size_t down = a.transposed ? round_up(ceil_div(rows, ceil_div(rows, most)), tile) : 48;
-  const std::size_t across = a.transposed && rows <= most ? 3 * product_shape<T>::panel : cols;
+  const bool rounded = type == product_type::bf16;
+  const std::size_t down = rounded          ? (rows <= 4 * bf16_rows ? bf16_rows / 2 : bf16_rows)
+                           : a.transposed   ? round_up(ceil_div(rows, ceil_div(rows, most)), tile)
+                                            : 48;
+  const std::size_t across = !rounded && a.transposed && rows <= most ? 3 * product_shape<T>::panel : cols;
   const std::size_t deep = a.transposed ? std::min<std::size_t>(depth, 512) : depth;
   const std::size_t parts = ceil_div(cols, across);
-  T* const packed = space.take(packed_elements<T>(deep, cols));
+  T* const packed = space.take(packed_elements<T>(deep, cols, type));
   for (std::size_t k = 0; k < depth || k == 0; k += std::max<std::size_t>(deep, 1)) {
     const std::size_t steps = std::min(deep, depth - k);
     const packing<T> only[] = {{{b.data + (b.transposed ? k : k * b.stride), b.stride, b.transposed}, steps, cols, packed}};
-    pack_factors<T>(workers, only);
+    pack_factors<T>(workers, only, type);
     const T* const first = a.data + (a.transposed ? k * a.stride : k);
     workers.for_each(ceil_div(rows, down) * parts, [&](std::size_t, std::size_t i) {
       const std::size_t r = i / parts * down, j = i % parts * across;
       const factor<T> from{first + (a.transposed ? r : r * a.stride), a.stride, a.transposed};
       multiply_packed(from, std::min(down, rows - r), packed + j * steps, steps, steps, std::min(across, cols - j),
-                      c + r * c_stride + j, c_stride, accumulate || k != 0);
+                      c + r * c_stride + j, c_stride, accumulate || k != 0, type);
     });
   }
 }

@@ -46,10 +46,12 @@ inline namespace BLOCKATTN_ISA {
 template <class T = float>
 class trainer {
  public:
-  /// Errors: those of `validate_trainable` and of `validate(options)`.
+  /// Errors: those of `validate_trainable` and of `validate(options)`; `unsupported` for bf16 products of doubles.
   [[nodiscard]] static result<trainer> make(v0::parameters<T> weights, const training_options& options, executor_ref workers) {
     if (auto ok = validate_trainable(weights.config()); !ok) return ok.error();
     if (auto ok = validate(options); !ok) return ok.error();
+    if (!std::is_same_v<T, float> && options.products != product_type::f32)
+      return fail(errc::unsupported, "training options: expected products of f32 for doubles, found ", to_string(options.products));
     return trainer(std::move(weights), options, workers);
   }
 
@@ -118,12 +120,14 @@ class trainer {
   /// Steps taken.
   [[nodiscard]] std::uint64_t steps() const noexcept { return steps_; }
 
-  /// Replaces the options: another phase of a run. Errors: those of `validate(options)`. `recompute` stays as it was.
+  /// Replaces the options: another phase of a run. Errors: those of `validate(options)`. `recompute` and `products` stay.
   [[nodiscard]] result<void> set_options(const training_options& options) {
     if (auto ok = validate(options); !ok) return ok;
     const bool recompute = options_.recompute;
+    const product_type products = options_.products;
     options_ = options;
     options_.recompute = recompute;
+    options_.products = products;
     return {};
   }
 
@@ -160,7 +164,7 @@ class trainer {
         options_(options),
         workers_(workers),
         optimizer_(weights_.config()),
-        network_(weights_.config(), workers, options.recompute) {}
+        network_(weights_.config(), workers, options.recompute, options.products) {}
 
   // The step of the optimizer, if there is a gradient.
   [[nodiscard]] result<step_report> finish(result<step_report> report) {

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: MIT
+/// Products of factors that are rounded to bf16 (train/bf16_panels.hpp): C (+)= A B, with sums in float.
+///
+/// The tiles are those of inference: tile registers (kernel/tile_amx.hpp) where the process has them, else the vector
+/// registers of kernel/tile.hpp. A block of rows of A is rounded on the stack, B comes packed. An output is one chain that
+/// depends on neither the rows nor the columns beside it; it is cut every few hundred steps, where C holds it exactly.
+#pragma once
+
+#include "bf16_panels.hpp"
+#include "../kernel/tile.hpp"
+
+namespace blockattn::inline v0 {
+inline namespace BLOCKATTN_ISA {
+
+/// Rows of A that are rounded together: a task should have a multiple of them.
+inline constexpr std::size_t bf16_rows = 64;
+
+/// Packs all of B (depth, cols) to `bf16_elements(depth, cols)`.
+inline void pack_bf16(const factor<float>& b, std::size_t depth, std::size_t cols, bf16* out) noexcept {
+  for (std::size_t g = 0; g * bf16_group < cols; ++g)
+    pack_bf16_group(b, depth, cols, g, out + g * bf16_elements(depth, 1));
+}
+
+namespace isa_detail {
+
+// Steps of depth whose rows are held at a time: 64 KiB of them.
+inline constexpr std::size_t bf16_steps = 1024 / sizeof(bf16_row);
+
+// Groups of columns that a block of rows is multiplied with at a time.
+inline constexpr std::size_t bf16_groups = 4;
+
+// Calls f(rows, columns, out, stride) for a tile of C: on C itself if all of it is there, else on a copy.
+template <class F>
+BLOCKATTN_INLINE void whole_tile(std::size_t height, std::size_t groups, std::size_t rows, std::size_t cols, float* c,
+                                 std::size_t c_stride, bool accumulate, F&& f) noexcept {
+  const std::size_t width = groups * bf16_group;
+  if (rows == height && cols == width) return f(c, c_stride);
+  alignas(alignment) float copy[32 * bf16_groups * bf16_group];
+  if (accumulate) {
+    std::fill_n(copy, height * width, 0.0f);
+    for (std::size_t r = 0; r < rows; ++r) std::copy_n(c + r * c_stride, cols, copy + r * width);
+  }
+  f(copy, width);
+  for (std::size_t r = 0; r < rows; ++r) std::copy_n(copy + r * width, cols, c + r * c_stride);
+}
+
+#if BLOCKATTN_HAS_AMX
+// Rows in tiles of 32 or 16, each [run][row][32]. The caller's tile registers are all of sixteen rows.
+inline void bf16_block_on_tiles(const factor<float>& a, std::size_t rows, const bf16* panels, std::size_t group_stride,
+                                std::size_t depth, std::size_t cols, float* c, std::size_t c_stride, bool accumulate,
+                                bf16* space) noexcept {
+  const std::size_t runs = ceil_div(depth, bf16_run);
+  const auto height_of = [&](std::size_t r) { return rows - r > 16 ? std::size_t{32} : std::size_t{16}; };
+  for (std::size_t r = 0; r < rows; r += 32) {
+    const factor<float> from{a.data + (a.transposed ? r : r * a.stride), a.stride, a.transposed};
+    pack_bf16_rows(from, std::min<std::size_t>(32, rows - r), depth, space + r * runs * bf16_run, bf16_run,
+                   height_of(r) * bf16_run);
+  }
+  amx_operands o;
+  o.row_stride = bf16_run;
+  o.step_stride = 2 * bf16_group;
+  o.group_stride = group_stride;
+  o.steps = runs * amx_steps;
+  o.accumulate = accumulate;
+  for (std::size_t j = 0; j < cols; j += bf16_groups * bf16_group) {
+    const std::size_t n = std::min(bf16_groups * bf16_group, cols - j), groups = ceil_div(n, bf16_group);
+    for (std::size_t r = 0; r < rows; r += 32) {
+      const std::size_t height = height_of(r);
+      o.rows = space + r * runs * bf16_run;
+      o.run_stride = height * bf16_run;
+      o.panel = panels + j / bf16_group * group_stride;
+      whole_tile(height, groups, std::min(height, rows - r), n, c + r * c_stride + j, c_stride, accumulate,
+                 [&](float* out, std::size_t stride) BLOCKATTN_LAMBDA_INLINE {
+                   o.out = out;
+                   o.out_stride = stride;
+                   amx_multiply(height, groups, o);
+                 });
+    }
+  }
+}
+#endif
+
+inline void bf16_block(const factor<float>& a, std::size_t rows, const bf16* panels, std::size_t group_stride,
+                       std::size_t depth, std::size_t cols, float* c, std::size_t c_stride, bool accumulate,
+                       bf16_row* space) noexcept {
+  const std::size_t stride = round_up(depth, bf16_run);
+  pack_bf16_rows(a, rows, depth, space, stride, bf16_run);
+  tile_operands<bf16, bf16_row> o;
+  o.row_stride = stride;
+  o.step_stride = 2 * bf16_group;
+  o.group_stride = group_stride;
+  o.steps = stride / 2;
+  o.accumulate = accumulate;
+  const row_tiles tiles(rows);
+  for (std::size_t j = 0; j < cols; j += bf16_groups * bf16_group) {
+    const std::size_t n = std::min(bf16_groups * bf16_group, cols - j), groups = ceil_div(n, bf16_group);
+    for (std::size_t t = 0; t < tiles.count; ++t) {
+      const std::size_t r = tiles.begin(t);
+      o.rows = space + r * stride;
+      o.panel = panels + j / bf16_group * group_stride;
+      whole_tile(tiles.size(t), groups, tiles.size(t), n, c + r * c_stride + j, c_stride, accumulate,
+                 [&](float* out, std::size_t out_stride) BLOCKATTN_LAMBDA_INLINE {
+                   o.out = out;
+                   o.out_stride = out_stride;
+                   multiply_tile<row_order::strided>(tiles.size(t), groups, o);
+                 });
+    }
+  }
+}
+
+}  // namespace isa_detail
+
+/// C (rows, cols) (+)= A (rows, depth) B, on this thread. `packed` is B, of at least `cols` columns and `packed_depth` rows,
+/// of which the first `depth` are used; what B has behind them in their last run meets zeros of A, and must be finite.
+/// Columns of C beyond `cols` are not touched. With depth 0, C is 0.
+inline void multiply_bf16(const factor<float>& a, std::size_t rows, const bf16* packed, std::size_t packed_depth,
+                          std::size_t depth, std::size_t cols, float* c, std::size_t c_stride, bool accumulate) noexcept {
+  alignas(alignment) bf16_row space[bf16_rows * isa_detail::bf16_steps];
+  const std::size_t group_stride = bf16_elements(packed_depth, 1);
+  const auto blocks = [&](auto&& block) BLOCKATTN_LAMBDA_INLINE {
+    for (std::size_t r = 0; r < rows; r += bf16_rows) {
+      const std::size_t n = std::min(bf16_rows, rows - r);
+      for (std::size_t k = 0; k < depth || k == 0; k += isa_detail::bf16_steps) {
+        const std::size_t steps = std::min(isa_detail::bf16_steps, depth - k);
+        const factor<float> from{a.data + (a.transposed ? k * a.stride + r : r * a.stride + k), a.stride, a.transposed};
+        block(from, n, packed + k * bf16_group, group_stride, steps, cols, c + r * c_stride, c_stride, accumulate || k != 0,
+              space);
+      }
+    }
+  };
+#if BLOCKATTN_HAS_AMX
+  if (amx_granted()) {
+    const amx_tiles shape(amx_rows);
+    return blocks(isa_detail::bf16_block_on_tiles);
+  }
+#endif
+  blocks(isa_detail::bf16_block);
+}
+
+}  // namespace BLOCKATTN_ISA
+}  // namespace blockattn::inline v0
