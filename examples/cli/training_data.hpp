@@ -42,7 +42,7 @@ inline question_group group_of(const worlds::world& w) {
   std::vector<ba::passage> passages;
   for (const worlds::passage& p : w.passages) passages.push_back({p.title, p.text});
   for (const worlds::question& q : w.questions)
-    out.questions.push_back({passages, q.text, {q.answer}, std::string(to_string(q.what))});
+    out.questions.push_back({passages, q.text, q.answers(), std::string(to_string(q.what))});
   return out;
 }
 
@@ -147,20 +147,25 @@ class file_source final : public sample_source {
 
 /// The way to whole worlds, by the part of it that is done.
 struct stage {
-  enum { ends, asking, worlds } what;
-  std::size_t sentences = 0;  // of a lesson
-  std::size_t level = 4;      // of a world
+  enum { facts, links, worlds } what;
+  std::size_t count = 0;   // of a lesson's sentences, or its people
+  bool asking = true;      // in words, and not the ends alone
+  std::size_t level = 4;   // of a world
+  bool fillers = true;
 };
 inline stage stage_at(double part, worlds::random& r) {
-  const auto some = [&](double done, std::size_t from, std::size_t to) {
+  // From one number to another while `part` goes from `begin` to `end`.
+  const auto grown = [&](double begin, double end, std::size_t from, std::size_t to) {
+    const double done = std::clamp((part - begin) / (end - begin), 0.0, 1.0);
     return from + static_cast<std::size_t>(done * static_cast<double>(to - from) + 0.5);
   };
-  if (part < 0.25) return {stage::ends, some(part / 0.25, 2, 6), 0};
-  if (part < 0.45) return {stage::asking, some((part - 0.25) / 0.2, 3, 10), 0};
-  if (part >= 1) return {stage::worlds, 0, 4};
-  if (r.chance(15)) return {stage::asking, r.between(4, 10), 0};
-  const std::size_t top = part < 0.6 ? 1 : part < 0.75 ? 2 : part < 0.9 ? 3 : 4;
-  return {stage::worlds, 0, r.chance(75) ? top : r.between(1, top)};
+  if (part < 0.25) return {stage::facts, grown(0, 0.25, 2, 6), false};
+  if (part < 0.4) return {stage::facts, grown(0.25, 0.35, 3, 10)};
+  if (part >= 1) return {stage::worlds};
+  const bool link = r.chance(60);
+  if (part < 0.6) return link ? stage{stage::links, grown(0.4, 0.6, 2, 6)} : stage{stage::facts, r.between(3, 10)};
+  if (r.chance(20)) return link ? stage{stage::links, r.between(2, 6)} : stage{stage::facts, r.between(4, 10)};
+  return {stage::worlds, 0, true, r.between(1, 4), part > 0.85};
 }
 
 /// Fresh worlds without end.
@@ -185,14 +190,15 @@ class world_source final : public sample_source {
       const double part = settings_.curriculum_steps > 0 ? static_cast<double>(step) / settings_.curriculum_steps : 1.0;
       const stage now = stage_at(part, r);
       const worlds::world w =
-          now.what != stage::worlds
-              ? worlds::make_lesson(settings_.seed, n, now.sentences, settings_.questions)
-              : worlds::make_world(settings_.seed, n,
-                                   {.level = now.level, .passages = settings_.passages, .questions = settings_.questions});
+          now.what == stage::worlds
+              ? worlds::make_world(settings_.seed, n,
+                                   {now.level, settings_.passages, settings_.questions, now.fillers})
+          : now.what == stage::links ? worlds::make_links(settings_.seed, n, now.count, settings_.questions)
+                                     : worlds::make_lesson(settings_.seed, n, now.count, settings_.questions);
       if (w.questions.empty()) continue;
       ba::training_sample s;
-      if (now.what != stage::ends) s = make_sample(words_, form_, group_of(w), settings_.weigh);
-      if (now.what != stage::worlds) add_ends(words_, form_, w, settings_.weigh, s);
+      if (now.asking) s = make_sample(words_, form_, group_of(w), settings_.weigh);
+      if (now.what == stage::facts) add_ends(words_, form_, w, settings_.weigh, s);
       if (tokens != 0 && tokens + s.ids.size() > settings_.batch_tokens) break;
       tokens += s.ids.size();
       samples_.push_back(std::make_unique<ba::training_sample>(std::move(s)));

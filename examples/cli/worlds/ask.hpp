@@ -30,7 +30,8 @@ struct candidate {
   kind what;
   query meaning;
   std::string answer;
-  std::string counted;  // of the second step
+  std::string counted = {};  // of the second step
+  std::string through = {};
 };
 
 /// Every question that can be asked. Facts of one relation have different objects, so each has one answer.
@@ -43,16 +44,17 @@ struct candidate {
       continue;
     }
     const kind k = kind_of(f.how);
-    out.push_back({k, {f.what, false, f.subject, f.what == relation::hid ? "" : f.extra}, f.object, ""});
+    const std::string through = k == kind::refer ? f.said : "";
+    out.push_back({k, {f.what, false, f.subject, f.what == relation::hid ? "" : f.extra}, f.object, "", through});
     if (f.what == relation::keeps)
-      out.push_back({k, {f.what, true, "", f.extra}, f.subject, ""});
+      out.push_back({k, {f.what, true, "", f.extra}, f.subject, "", through});
     else if (f.what != relation::has)
-      out.push_back({k, {f.what, true, f.object, ""}, f.subject, ""});
+      out.push_back({k, {f.what, true, f.object, ""}, f.subject, "", through});
     // Where a thing lies can be read without knowing who brought it there.
-    if (f.what == relation::hid) out.push_back({kind::one, {f.what, false, f.object, "", true}, f.extra, ""});
+    if (f.what == relation::hid) out.push_back({kind::one, {f.what, false, f.object, "", true}, f.extra});
   }
   for (const auto& [about, list] : news)
-    out.push_back({list.size() > 1 ? kind::later : kind::one, {about.first, false, about.second, ""}, list.back()->object, ""});
+    out.push_back({list.size() > 1 ? kind::later : kind::one, {about.first, false, about.second, ""}, list.back()->object});
 
   // Two steps, from passage to passage, both by name.
   for (const fact& a : facts) {
@@ -64,11 +66,11 @@ struct candidate {
         out.push_back({kind::two,
                        {a.what, true, a.what == relation::keeps ? "" : a.object,
                         a.what == relation::keeps ? a.extra : "", false, true, b.what},
-                       b.object, counted});
+                       b.object, counted, a.subject});
       if (a.what == relation::home && is_town(b.what) && a.object == b.subject)
-        out.push_back({kind::two, {a.what, false, a.subject, "", false, true, b.what}, b.object, counted});
+        out.push_back({kind::two, {a.what, false, a.subject, "", false, true, b.what}, b.object, counted, a.object});
       if (a.what == relation::hid && is_town(b.what) && a.extra == b.subject)
-        out.push_back({kind::two, {a.what, false, a.object, "", true, true, b.what}, b.object, counted});
+        out.push_back({kind::two, {a.what, false, a.object, "", true, true, b.what}, b.object, counted, a.extra});
     }
   }
   return out;
@@ -82,7 +84,7 @@ struct candidate {
 /// At most `count` of them: kinds by their shares, as long as there are questions of a kind left.
 [[nodiscard]] inline std::vector<question> choose_questions(const std::vector<fact>& facts, std::size_t level,
                                                             std::size_t count, random& r) {
-  constexpr std::array<std::size_t, kinds> share = {26, 26, 16, 16, 9, 7};
+  constexpr std::array<std::size_t, kinds> share = {26, 20, 14, 14, 14, 12};
   std::array<std::vector<candidate>, kinds> left;
   for (candidate& c : all_questions(facts))
     if (asks(level, c.what)) left[static_cast<std::size_t>(c.what)].push_back(std::move(c));
@@ -100,7 +102,7 @@ struct candidate {
     }
     candidate& c = left[k].back();
     std::string text = ask(c.meaning, c.counted, r);
-    out.push_back({c.what, std::move(c.meaning), std::move(text), std::move(c.answer)});
+    out.push_back({c.what, std::move(c.meaning), std::move(text), std::move(c.answer), std::move(c.through)});
     left[k].pop_back();
   }
   return out;

@@ -82,6 +82,11 @@ struct question {
   kind what;
   query meaning;
   std::string text, answer;
+  std::string through;  ///< two, refer: the word that leads from one fact to the other
+  /// What counts as an answer. The first is what a model is trained to say: where a fact leads to another, that step too.
+  [[nodiscard]] std::vector<std::string> answers() const {
+    return through.empty() ? std::vector{answer} : std::vector{through + ": " + answer, answer};
+  }
 };
 
 struct world {

@@ -23,7 +23,7 @@ namespace detail {
   const auto passages = detail::passages_of(w);
   for (const question& q : w.questions)
     out += nlohmann::ordered_json{{"passages", passages}, {"question", q.text},
-                                  {"answers", nlohmann::ordered_json::array({q.answer})}, {"kind", to_string(q.what)}}.dump() + "\n";
+                                  {"answers", q.answers()}, {"kind", to_string(q.what)}}.dump() + "\n";
   return out;
 }
 
@@ -31,7 +31,7 @@ namespace detail {
 [[nodiscard]] inline std::string context_line(const world& w) {
   auto questions = nlohmann::ordered_json::array();
   for (const question& q : w.questions)
-    questions.push_back({{"question", q.text}, {"answers", nlohmann::ordered_json::array({q.answer})}, {"kind", to_string(q.what)}});
+    questions.push_back({{"question", q.text}, {"answers", q.answers()}, {"kind", to_string(q.what)}});
   return nlohmann::ordered_json{{"passages", detail::passages_of(w)}, {"questions", std::move(questions)}}.dump() + "\n";
 }
 

@@ -26,6 +26,7 @@ struct world_options {
   std::size_t level = 4;       ///< 1: two or three passages, one needed; 2: news; 3: two needed; 4: everything
   std::size_t passages = 10;   ///< of level 4; 8 to 16
   std::size_t questions = 14;  ///< at most
+  bool fillers = true;         ///< sentences in between that say nothing, up to 50 words and marks a passage
 };
 
 namespace detail {
@@ -367,7 +368,7 @@ class builder {
           w.facts.push_back(f);
         }
         const std::size_t wanted = r_.between(50, 66);
-        while (size < wanted) {
+        while (o_.fillers && size < wanted) {
           std::string more = filler(d);
           if (std::find(sentences.begin(), sentences.end(), more) != sentences.end()) continue;
           size += size_of(more);
