@@ -115,7 +115,8 @@ inline void bf16_block(const factor<float>& a, std::size_t rows, const bf16* pan
 /// Columns of C beyond `cols` are not touched. With depth 0, C is 0.
 inline void multiply_bf16(const factor<float>& a, std::size_t rows, const bf16* packed, std::size_t packed_depth,
                           std::size_t depth, std::size_t cols, float* c, std::size_t c_stride, bool accumulate) noexcept {
-  alignas(alignment) bf16_row space[bf16_rows * isa_detail::bf16_steps];
+  alignas(alignment) std::byte bytes[bf16_rows * isa_detail::bf16_steps * sizeof(bf16_row)];  // not zeros: 64 KiB of them cost
+  auto* const space = reinterpret_cast<bf16_row*>(bytes);
   const std::size_t group_stride = bf16_elements(packed_depth, 1);
   const auto blocks = [&](auto&& block) BLOCKATTN_LAMBDA_INLINE {
     for (std::size_t r = 0; r < rows; r += bf16_rows) {
