@@ -6,8 +6,10 @@
 /// depends on neither the rows nor the columns beside it; it is cut every few hundred steps, where C holds it exactly.
 #pragma once
 
-#include "bf16_panels.hpp"
+#include <optional>
+
 #include "../kernel/tile.hpp"
+#include "bf16_panels.hpp"
 
 namespace blockattn::inline v0 {
 inline namespace BLOCKATTN_ISA {
@@ -20,6 +22,63 @@ inline void pack_bf16(const factor<float>& b, std::size_t depth, std::size_t col
   for (std::size_t g = 0; g * bf16_group < cols; ++g)
     pack_bf16_group(b, depth, cols, g, out + g * bf16_elements(depth, 1));
 }
+
+/// Products of rows and columns that are packed, for a task: tile registers keep their shape while the object lives, so it is
+/// not to be held over a call that may run other code on this thread (simd/amx.hpp).
+class bf16_tiles {
+ public:
+  bf16_tiles() noexcept {
+#if BLOCKATTN_HAS_AMX
+    if (amx_granted()) shape_.emplace(amx_rows);
+#endif
+  }
+
+  /// C (rows, 16 groups) (+)= A B. A has `runs` runs a row, `a_stride` apart; groups of B are `group_stride` apart. Rows up to
+  /// a multiple of sixteen are read, and those of C may be written.
+  void multiply(std::size_t rows, std::size_t groups, std::size_t runs, const bf16_row* a, std::size_t a_stride,
+                const bf16* b, std::size_t group_stride, float* c, std::size_t c_stride, bool accumulate) const noexcept {
+#if BLOCKATTN_HAS_AMX
+    if (shape_) {
+      amx_operands o;
+      o.row_stride = a_stride;
+      o.step_stride = 2 * bf16_group;
+      o.group_stride = group_stride;
+      o.steps = runs * amx_steps;
+      o.out_stride = c_stride;
+      o.accumulate = accumulate;
+      for (std::size_t g = 0; g < groups; g += together)
+        for (std::size_t r = 0; r < rows; r += amx_rows) {
+          o.rows = a + r * a_stride;
+          o.panel = b + g * group_stride;
+          o.out = c + r * c_stride + g * bf16_group;
+          amx_multiply(rows - r > 16 ? amx_rows : 16, std::min(together, groups - g), o);
+        }
+      return;
+    }
+#endif
+    const row_tiles tiles(rows);
+    tile_operands<bf16, bf16_row> o;
+    o.row_stride = a_stride;
+    o.step_stride = 2 * bf16_group;
+    o.group_stride = group_stride;
+    o.steps = runs * bf16_run / 2;
+    o.out_stride = c_stride;
+    o.accumulate = accumulate;
+    for (std::size_t g = 0; g < groups; g += together)
+      for (std::size_t t = 0; t < tiles.count; ++t) {
+        o.rows = a + tiles.begin(t) * a_stride;
+        o.panel = b + g * group_stride;
+        o.out = c + tiles.begin(t) * c_stride + g * bf16_group;
+        multiply_tile<row_order::strided>(tiles.size(t), std::min(together, groups - g), o);
+      }
+  }
+
+ private:
+  static constexpr std::size_t together = 4;  // groups that stay in the L1 cache
+#if BLOCKATTN_HAS_AMX
+  std::optional<amx_tiles> shape_;
+#endif
+};
 
 namespace isa_detail {
 
