@@ -189,7 +189,7 @@ BLOCKATTN_INLINE f32x16 keep_lanes(f32x16 x, float otherwise, std::ptrdiff_t fir
 BLOCKATTN_INLINE float reduce_add(f32x16 x) noexcept {
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
   const __m512 all = x.r[0];
-  const __m256 h = _mm256_add_ps(_mm512_castps512_ps256(all), _mm512_extractf32x8_ps(all, 1));
+  const __m256 h = _mm256_add_ps(_mm512_castps512_ps256(all), _mm512_maskz_extractf32x8_ps(static_cast<__mmask8>(-1), all, 1));
   __m128 q = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
   q = _mm_add_ps(q, _mm_movehl_ps(q, q));
   return _mm_cvtss_f32(_mm_add_ss(q, _mm_shuffle_ps(q, q, 1)));
