@@ -32,8 +32,10 @@ struct shape {
   std::uint32_t layers, dim, heads, kv_heads, head_dim, ffn, vocab;
   std::size_t samples;
 };
-// The model that the demo ships, and one of 100 million weights.
-constexpr shape shapes[] = {{"small", 6, 192, 6, 2, 32, 512, 1500, 3}, {"100m", 12, 768, 12, 4, 64, 2048, 32000, 1}};
+// The model that the demo ships, one of twice its weights, and one of 100 million.
+constexpr shape shapes[] = {{"shipped", 6, 128, 4, 4, 32, 384, 1655, 2},
+                            {"small", 6, 192, 6, 2, 32, 512, 1500, 3},
+                            {"100m", 12, 768, 12, 4, 64, 2048, 32000, 1}};
 
 ba::model_config config_of(const shape& s) {
   ba::model_config c;

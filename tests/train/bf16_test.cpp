@@ -44,7 +44,7 @@ distances gradient_distances(const ba::model_config& c, std::span<const ba::trai
   for (const ba::parameter_place& p : exact.parameters().places()) {
     const double d = distance(rounded.gradient().span(p.name), exact.gradient().span(p.name));
     INFO(p.name << ": " << d);
-    CHECK(d < (p.is_vector() ? 5e-2 : 1.5e-2));  // what vectors add up nearly cancels over all rows
+    CHECK(d < (p.is_vector() ? 5e-2 : 2e-2));  // what vectors add up nearly cancels over all rows
     out.tensor = std::max(out.tensor, d);
   }
   out.whole = distance(rounded.gradient().all(), exact.gradient().all());
@@ -59,7 +59,7 @@ TEST_CASE("train: gradients in products of bf16 are near those of float") {
     const auto sample = long_sample(c.vocab), other = random_sample({4, 9}, {3}, c.vocab, 9);
     const ba::training_item items[] = {{&sample, ba::mask_mode::block, 1}, {&other, ba::mask_mode::full, 2}};
     const distances d = gradient_distances(c, items);
-    CHECK(d.whole < 1e-2);
+    CHECK(d.whole < 2e-2);
     CHECK(d.tensor > 1e-4);
   }
 }

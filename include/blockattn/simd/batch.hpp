@@ -187,11 +187,19 @@ BLOCKATTN_INLINE f32x16 keep_lanes(f32x16 x, float otherwise, std::ptrdiff_t fir
 
 /// The sum of all lanes, as a fixed tree: halves first, down to neighbours.
 BLOCKATTN_INLINE float reduce_add(f32x16 x) noexcept {
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+  const __m512 all = x.r[0];
+  const __m256 h = _mm256_add_ps(_mm512_castps512_ps256(all), _mm512_maskz_extractf32x8_ps(static_cast<__mmask8>(-1), all, 1));
+  __m128 q = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+  q = _mm_add_ps(q, _mm_movehl_ps(q, q));
+  return _mm_cvtss_f32(_mm_add_ss(q, _mm_shuffle_ps(q, q, 1)));
+#else
   alignas(alignment) float v[16];
   store(v, x);
   for (std::size_t step = 8; step > 0; step /= 2)
     for (std::size_t i = 0; i < step; ++i) v[i] += v[i + step];
   return v[0];
+#endif
 }
 /// The largest lane.
 BLOCKATTN_INLINE float reduce_max(f32x16 x) noexcept {

@@ -120,11 +120,24 @@ class network {
                bool accumulate = false) noexcept {
     multiply_packed<T>({a, depth}, rows, packed_[m], depth, depth, cols, c, cols, accumulate, products_);
   }
-  // d_weights (a_width, b_width) += a^T b, both (rows, ..).
-  void outer(const T* a, std::size_t a_width, const T* b, std::size_t b_width, std::size_t rows, T* d_weights) {
-    multiply<T>(workers_, space_, {a, a_width, true}, {b, b_width}, a_width, b_width, rows, d_weights, b_width, true,
-                products_);
+  // d_weights (a_width, b_width) += a^T b, both (rows, ..), for matrix m. Products of bf16 take what was packed instead.
+  void outer(std::size_t m, const T* a, std::size_t a_width, const T* b, std::size_t b_width, std::size_t rows, T* d_weights) {
+    if constexpr (std::is_same_v<T, float>) {
+      if (early()) return outers_[m].add_to(workers_, d_weights);
+    }
+    multiply<T>(workers_, space_, {a, a_width, true}, {b, b_width}, a_width, b_width, rows, d_weights, b_width, true);
   }
+  // Whether factors of `outer` are packed where their rows are made, `pack_outer`, and need not be kept.
+  [[nodiscard]] bool early() const noexcept { return products_ == product_type::bf16; }
+  void pack_outer(std::size_t m, const T* a, std::size_t a_width, const T* b, std::size_t b_width, std::size_t first,
+                  std::size_t n) const noexcept {
+    if constexpr (std::is_same_v<T, float>) {
+      if (!early()) return;
+      outers_[m].put_a(a, a_width, first, n);
+      outers_[m].put_b(b, b_width, first, n);
+    }
+  }
+  void place_outers(std::size_t rows);
 
   model_config config_;
   executor_ref workers_;
@@ -144,6 +157,8 @@ class network {
   growing_array<T> space_, layer_space_, partials_, normed_out_, scales_out_, d_normed_;
   growing_array<T> normed_, gated_, d_x_, d_middle_, d_attended_, d_qkv_;
   const T* packed_[4] = {};  // in `layer_space_`
+  growing_array<T> outer_space_;
+  bf16_outer outers_[4];  // in `outer_space_`
   std::vector<T> turns_;  // of each position: cos[pairs], sin[pairs]
   head_loss<T> head_loss_;
 };
@@ -214,6 +229,19 @@ void network<T>::pack_layer(const T* w, const layer_places& at, bool back) {
   T* to = layer_space_.take(total);
   for (std::size_t m = 0; m < 4; to += sizes[m++]) packed_[m] = jobs[m].to = to;
   pack_factors<T>(workers_, jobs, products_);
+}
+
+template <class T>
+void network<T>::place_outers(std::size_t rows) {
+  const std::size_t dim = config_.dim, ffn = config_.ffn;
+  const std::size_t widths[4][2] = {{shape_.width(), dim}, {dim, shape_.query_width()}, {2 * ffn, dim}, {dim, ffn}};
+  std::size_t total = 0;
+  for (const auto& [a, b] : widths) total += round_up(bf16_outer::bytes(rows, a, b), alignment);
+  auto* at = reinterpret_cast<std::byte*>(outer_space_.take(ceil_div(total, sizeof(T))));
+  for (std::size_t m = 0; m < 4; ++m) {
+    outers_[m] = bf16_outer(at, rows, widths[m][0], widths[m][1]);
+    at += round_up(bf16_outer::bytes(rows, widths[m][0], widths[m][1]), alignment);
+  }
 }
 
 // Tables of all positions of the batch, once for each position there ever was.
@@ -326,30 +354,44 @@ void network<T>::layer_back(const training_batch& batch, const T* w, std::size_t
   const std::size_t turned = heads + shape_.kv_heads;
   const T *const x = inputs_[l].data(), *const middle = kept.middle.data(), *const scales = kept.scales.data();
   const T* const attended = kept.attended.data();
-  T *const normed = normed_.take(rows * dim), *const d_middle = d_middle_.take(rows * dim);
-  T *const gated = gated_.take(rows * ffn), *const d_attended = d_attended_.take(rows * queries);
+  T *const normed = early() ? nullptr : normed_.take(rows * dim), *const gated = early() ? nullptr : gated_.take(rows * ffn);
+  T *const d_middle = d_middle_.take(rows * dim), *const d_attended = d_attended_.take(rows * queries);
   T* const gate_up = kept.gate_up.data();  // becomes the gradient of itself
   pack_layer(w, at, true);
+  if (early()) place_outers(rows);
+  // Of a task: its d_normed, and its rows of `normed` and `gated`, in scratch if they are not kept.
+  struct task_rows {
+    T *d_normed, *normed, *gated;
+  };
+  const auto rows_at = [&](std::size_t worker, std::size_t first) {
+    T* const here = row_spaces_[worker].take(together_ * (2 * dim + ffn));
+    T *const after = here + together_ * dim, *const last = after + together_ * dim;
+    return early() ? task_rows{here, after, last} : task_rows{here, normed + first * dim, gated + first * ffn};
+  };
 
   // The feed-forward layer, down to what attention gave.
   const T* sums = for_parts_summing(rows, dim, [&](std::size_t worker, std::size_t first, std::size_t n, T* dw) {
-    T *const d_normed = row_spaces_[worker].take(together_ * (dim + ffn)), *const d_out = d_middle + first * dim;
-    product(dx + first * dim, dim, down_matrix, n, ffn, gated + first * ffn);
-    for (std::size_t r = first; r < first + n; ++r) {
-      swiglu_row_back(gate_up + r * 2 * ffn, ffn, gated + r * ffn);
-      norm_row_again(middle + r * dim, w + at.ffn_norm, dim, scales[rows + r], normed + r * dim);
+    const auto [d_normed, again, d_gated] = rows_at(worker, first);
+    T* const d_out = d_middle + first * dim;
+    product(dx + first * dim, dim, down_matrix, n, ffn, d_gated);
+    for (std::size_t i = 0; i < n; ++i) {
+      swiglu_row_back(gate_up + (first + i) * 2 * ffn, ffn, d_gated + i * ffn);
+      norm_row_again(middle + (first + i) * dim, w + at.ffn_norm, dim, scales[rows + first + i], again + i * dim);
     }
+    pack_outer(down_matrix, dx + first * dim, dim, d_gated, ffn, first, n);
+    pack_outer(gate_up_matrix, gate_up + first * 2 * ffn, 2 * ffn, again, dim, first, n);
     product(gate_up + first * 2 * ffn, 2 * ffn, gate_up_matrix, n, dim, d_normed);
     std::copy_n(dx + first * dim, n * dim, d_out);
     for (std::size_t i = 0; i < n; ++i)
       norm_row_back<true>(d_normed + i * dim, middle + (first + i) * dim, w + at.ffn_norm, dim, scales[rows + first + i],
                           d_out + i * dim, dw);
     product(d_out, dim, out_matrix, n, queries, d_attended + first * queries);
+    pack_outer(out_matrix, d_out, dim, attended + first * queries, queries, first, n);
   });
   add_row(gradient + at.ffn_norm, sums, dim);
-  outer(dx, dim, gated, ffn, rows, gradient + at.down);
-  outer(gate_up, 2 * ffn, normed, dim, rows, gradient + at.gate_up);
-  outer(d_middle, dim, attended, queries, rows, gradient + at.out);
+  outer(down_matrix, dx, dim, gated, ffn, rows, gradient + at.down);
+  outer(gate_up_matrix, gate_up, 2 * ffn, normed, dim, rows, gradient + at.gate_up);
+  outer(out_matrix, d_middle, dim, attended, queries, rows, gradient + at.out);
 
   T* const d_qkv = d_qkv_.take(rows * width);
   attend_training_back(workers_, spaces_, batch, shape_, score_scale_, kept.qkv.data(), attended, kept.sums.data(),
@@ -358,7 +400,9 @@ void network<T>::layer_back(const training_batch& batch, const T* w, std::size_t
   // Queries, keys and values. Sums: of the norm, the biases, and the norms of heads of queries and of keys.
   const T *const before = kept.before_norm.data(), *const head_scales = kept.head_scales.data();
   sums = for_parts_summing(rows, dim + width + 2 * d, [&](std::size_t worker, std::size_t first, std::size_t n, T* dw) {
-    T *const d_normed = row_spaces_[worker].take(together_ * (dim + ffn)), *const d_bias = dw + dim;
+    const auto [d_normed, again, unused] = rows_at(worker, first);
+    (void)unused;
+    T* const d_bias = dw + dim;
     for (std::size_t r = first; r < first + n; ++r) {
       T* const row = d_qkv + r * width;
       for (std::size_t h = 0; h < turned; ++h) {
@@ -369,8 +413,9 @@ void network<T>::layer_back(const training_batch& batch, const T* w, std::size_t
                                head_scales[r * turned + h], head, d_bias + width + (h < heads ? 0 : d));
       }
       if (at.qkv_bias != nowhere) add_row(d_bias, row, width);
-      norm_row_again(x + r * dim, w + at.attention_norm, dim, scales[r], normed + r * dim);
+      norm_row_again(x + r * dim, w + at.attention_norm, dim, scales[r], again + (r - first) * dim);
     }
+    pack_outer(qkv_matrix, d_qkv + first * width, width, again, dim, first, n);
     product(d_qkv + first * width, width, qkv_matrix, n, dim, d_normed);
     std::copy_n(d_middle + first * dim, n * dim, dx + first * dim);
     for (std::size_t i = 0; i < n; ++i)
@@ -383,7 +428,7 @@ void network<T>::layer_back(const training_batch& batch, const T* w, std::size_t
     add_row(gradient + at.query_norm, sums + dim + width, d);
     add_row(gradient + at.key_norm, sums + dim + width + d, d);
   }
-  outer(d_qkv, width, normed, dim, rows, gradient + at.qkv);
+  outer(qkv_matrix, d_qkv, width, normed, dim, rows, gradient + at.qkv);
 }
 
 template <class T>
