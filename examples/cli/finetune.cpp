@@ -5,6 +5,7 @@
 #include <blockattn/text/gguf_tokenizer.hpp>
 #include <blockattn/text/gguf_vocabulary.hpp>
 #include <blockattn/text/read_file.hpp>
+#include <blockattn/train/distillation.hpp>
 #include <blockattn/train/trainer.hpp>
 
 #include <csignal>
@@ -249,6 +250,19 @@ result<json> examine(ba::trainer<>& run, const exam& e) {
   return out;
 }
 
+// Samples without some of their blocks, drawn anew for each step.
+std::vector<ba::training_sample> drop_blocks(const std::vector<const ba::training_sample*>& from, double part, std::uint64_t seed,
+                                             std::uint64_t step) {
+  worlds::random r(seed ^ 0x64726f70u, step);
+  std::vector<ba::training_sample> out;
+  for (const ba::training_sample* s : from) {
+    std::vector<bool> dropped(s->block_ends.size());
+    for (std::size_t i = 0; i < dropped.size(); ++i) dropped[i] = static_cast<double>(r.below(1u << 20)) < part * (1u << 20);
+    out.push_back(ba::without_blocks(*s, dropped));
+  }
+  return out;
+}
+
 std::string seconds_text(double seconds) {
   char text[32];
   const auto s = static_cast<long>(seconds);
@@ -287,6 +301,15 @@ result<json> finetune(const options& o) {
     source = std::make_unique<file_source>(std::move(samples), o.batch_tokens, o.seed);
   }
 
+  std::optional<ba::parameters<>> teacher;
+  if (!o.teacher.empty()) {
+    common_options of = o.common;
+    of.model = o.teacher;
+    auto opened = open_parameters(of);
+    if (!opened) return std::move(opened).error();
+    teacher.emplace(*std::move(opened));
+  }
+
   ba::thread_executor pool(o.common.threads == 0 ? std::thread::hardware_concurrency() : o.common.threads);
   const std::size_t parameters = start->weights->count();
   auto made = ba::trainer<>::make(*std::move(start->weights),
@@ -297,10 +320,24 @@ result<json> finetune(const options& o) {
                                    .schedule = o.schedule == "linear" ? ba::rate_schedule::linear_decay : ba::rate_schedule::constant,
                                    .warmup_steps = std::min<std::uint64_t>(o.warmup, o.steps - 1),
                                    .total_steps = o.steps,
+                                   .tokens_per_pass = o.pass_tokens,
+                                   .recompute = o.recompute,
                                    .products = o.products == "bf16" ? ba::product_type::bf16 : ba::product_type::f32},
                                   ba::executor_ref(pool));
   if (!made) return std::move(made).error();
   ba::trainer<>& run = *made;
+  std::optional<ba::distiller<>> distiller;
+  if (teacher) {
+    auto of = ba::distiller<>::make(*std::move(teacher), {.temperature = o.temperature_of_teacher, .focus = o.focus, .hard = o.hard},
+                                    ba::executor_ref(pool));
+    if (!of) return std::move(of).error();
+    distiller.emplace(*std::move(of));
+  }
+  const std::size_t state_bytes = parameters * sizeof(float) * (distiller ? 5 : 4),
+                    pass_bytes = ba::activation_bytes(run.parameters().config(), o.pass_tokens, o.recompute) * (distiller ? 2u : 1u);
+  if (!o.common.json)
+    std::fprintf(stderr, "%zu weights: %.1f MB with their gradient and moments; up to %.1f MB for a pass of %zu tokens\n", parameters,
+                 1e-6 * static_cast<double>(state_bytes), 1e-6 * static_cast<double>(pass_bytes), o.pass_tokens);
   std::error_code code;
   if (!o.checkpoint.empty() && std::filesystem::exists(o.checkpoint, code))
     if (auto loaded = run.load(o.checkpoint); !loaded) return std::move(loaded).error();
@@ -324,10 +361,16 @@ result<json> finetune(const options& o) {
   while (run.steps() < end && stop_asked == 0) {
     const stopwatch time;
     items.clear();
-    for (const ba::training_sample* s : source->batch(run.steps()))
+    std::vector<const ba::training_sample*> samples = source->batch(run.steps());
+    std::vector<ba::training_sample> fewer;
+    if (o.drop_blocks > 0) {
+      fewer = drop_blocks(samples, o.drop_blocks, o.seed, run.steps());
+      for (std::size_t i = 0; i < samples.size(); ++i) samples[i] = &fewer[i];
+    }
+    for (const ba::training_sample* s : samples)
       for (const ba::mask_mode mode : {ba::mask_mode::full, ba::mask_mode::block})
         if (o.train_mode == "both" || o.train_mode == to_string(mode)) items.push_back({s, mode});
-    const auto report = run.step(items);
+    const auto report = distiller ? distiller->step(run, items) : run.step(items);
     if (!report) return report.error();
     trained_ms += time.milliseconds();
     tokens += report->tokens;
@@ -371,7 +414,8 @@ result<json> finetune(const options& o) {
     if (auto saved = save_model(o, run.parameters(), start->vocabulary); !saved) return std::move(saved).error();
   if (!o.plot.empty())
     if (auto drawn = draw_accuracy(o.log, o.plot); !drawn) return drawn.error();
-  json out = {{"steps", run.steps()}, {"stopped", run.steps() < o.steps}, {"parameters", parameters}, {"tokens", tokens},
+  json out = {{"steps", run.steps()}, {"stopped", run.steps() < o.steps}, {"parameters", parameters}, {"state_bytes", state_bytes},
+              {"pass_bytes", pass_bytes}, {"tokens", tokens},
               {"seconds", trained_ms / 1000}, {"loss", last_loss}};
   if (!accuracy.is_null()) out["valid"] = accuracy;
   if (!o.save.empty()) out["saved"] = o.save;

@@ -274,6 +274,13 @@ int main(int argc, char** argv) {
   finetune->add_option("--products", o.products, "the factors of products: as they are, or rounded")->check(CLI::IsMember({"f32", "bf16"}));
   finetune->add_option("--loss", o.loss, "answer: on answers; dense: on every token")->check(CLI::IsMember({"answer", "dense"}));
   finetune->add_option("--dense-weight", o.dense_weight, "of tokens outside answers")->check(cli::real(0, 1000));
+  finetune->add_option("--pass-tokens", o.pass_tokens, "run at once; more in turn")->check(cli::whole(1, 1u << 30));
+  finetune->add_flag("--recompute", o.recompute, "less memory, a third more time");
+  auto* teacher = finetune->add_option("--teacher", o.teacher, "distillation: a model whose full attention is to be matched");
+  finetune->add_option("--teacher-temperature", o.temperature_of_teacher, "of both distributions")->check(cli::real(0.01, 100))->needs(teacher);
+  finetune->add_option("--focus", o.focus, "up to so much more weight where the two differ")->check(cli::real(0, 1000))->needs(teacher);
+  finetune->add_option("--hard", o.hard, "weight of the answers themselves beside the teacher")->check(cli::real(0, 1000))->needs(teacher);
+  finetune->add_option("--drop-blocks", o.drop_blocks, "part of the blocks that each step leaves out")->check(cli::real(0, 0.9))->needs(teacher);
   finetune->add_option("--curriculum", o.curriculum, "part of the steps until worlds are whole; else 0.7 for --new, 0 for --model")
       ->check(cli::real(0, 1));
   finetune->add_option("--questions", o.questions, "of a world, at most")->check(cli::whole(1, 1000));

@@ -71,6 +71,10 @@ struct options {
   std::string save, save_format = "f32", checkpoint, log;
   std::size_t steps = 1000, batch_tokens = 8192, warmup = 100, pieces = 2048, valid_count = 50, valid_every = 0,
               stop_at = 0;  // 0: all steps
+  std::string teacher;
+  std::size_t pass_tokens = 4096;
+  bool recompute = false;
+  double temperature_of_teacher = 1, focus = 0, hard = 0, drop_blocks = 0;
   double lr = 1e-3, dense_weight = 0.1, weight_decay = 0, beta2 = 0.95, clip = 1, curriculum = -1;
 };
 

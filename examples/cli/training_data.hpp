@@ -149,7 +149,7 @@ class file_source final : public sample_source {
 struct stage {
   enum { facts, links, worlds } what;
   std::size_t count = 0;   // of a lesson's sentences, or its people
-  bool asking = true;      // in words, and not the ends alone
+  bool asking = true;      // in words, and not only the other end of a word
   std::size_t level = 4;   // of a world
   bool fillers = true;
 };
@@ -159,9 +159,9 @@ inline stage stage_at(double part, worlds::random& r) {
     const double done = std::clamp((part - begin) / (end - begin), 0.0, 1.0);
     return from + static_cast<std::size_t>(done * static_cast<double>(to - from) + 0.5);
   };
+  if (part >= 1) return {stage::worlds};
   if (part < 0.25) return {stage::facts, grown(0, 0.25, 2, 6), false};
   if (part < 0.4) return {stage::facts, grown(0.25, 0.35, 3, 10)};
-  if (part >= 1) return {stage::worlds};
   const bool link = r.chance(60);
   if (part < 0.6) return link ? stage{stage::links, grown(0.4, 0.6, 2, 6)} : stage{stage::facts, r.between(3, 10)};
   if (r.chance(20)) return link ? stage{stage::links, r.between(2, 6)} : stage{stage::facts, r.between(4, 10)};

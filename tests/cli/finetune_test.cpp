@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: MIT
 /// `finetune` as a script runs it: training sees what inference computes, a run goes on after a stop to the same bytes, and
 /// the same seed gives the same model whatever the number of workers.
+#include <chrono>
+#include <csignal>
+#include <thread>
+
 #include "program.hpp"
 #include "worlds/json.hpp"
 
@@ -83,6 +87,78 @@ TEST_CASE("cli finetune: goes on from a model, on a file, and says how it went",
   // The result has its words: text goes in and comes out.
   const json answer = run_json({"generate", "--model", better, "--prompt", "Who sells salt?", "--max-tokens", "2"});
   CHECK(answer["prompt_ids"].size() > 2);
+}
+
+TEST_CASE("cli finetune: Ctrl-C ends the run with what it has, and it goes on from there", "[cli][finetune]") {
+  BLOCKATTN_REQUIRE_CLI();
+  const temporary_folder folder;
+  const std::string state = folder / "state", model = folder / "m.gguf", log = folder / "log";
+  const arguments call = tiny("100000", {"--checkpoint", state, "--save", model, "--log", log, "--valid-every", "1", "--json"});
+  const finished ended = run(call, [&](pid_t program) {
+    for (int i = 0; i < 3000 && slurp(log).empty(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    REQUIRE(::kill(program, SIGINT) == 0);
+  });
+  const json first = ended.object();
+  CHECK(first["stopped"] == true);
+  const auto steps = first["steps"].get<std::uint64_t>();
+  CHECK((steps >= 1 && steps < 100000));
+  CHECK(first["saved"] == model);
+  CHECK(slurp(model).starts_with("GGUF"));
+  const json second = run_json(tiny("100000", {"--checkpoint", state, "--stop-at", std::to_string(steps + 1)}));
+  CHECK(second["steps"] == steps + 1);
+  CHECK(second["tokens"].get<std::uint64_t>() < 10000);  // one step, not all of them again
+}
+
+TEST_CASE("cli finetune: a run over a file goes on within an epoch as if it had not stopped", "[cli][finetune]") {
+  BLOCKATTN_REQUIRE_CLI();
+  const temporary_folder folder;
+  std::string lines;
+  for (std::uint64_t n = 0; n < 5; ++n) lines += worlds::context_line(worlds::make_world(8, n, {.level = 1, .questions = 3}));
+  const std::string data = folder.file("d.jsonl", lines), base = folder / "base.gguf", state = folder / "state";
+  run_json(tiny("2", {"--save", base}));
+  const auto call = [&](arguments more) {
+    arguments out{"finetune", "--model", base, "--train", data, "--steps", "7", "--lr", "0.01", "--warmup", "1", "--batch-tokens", "300"};
+    out.insert(out.end(), more.begin(), more.end());
+    return out;
+  };
+  run_json(call({"--save", folder / "whole.gguf"}));
+  run_json(call({"--checkpoint", state, "--stop-at", "3"}));
+  run_json(call({"--checkpoint", state, "--save", folder / "parts.gguf"}));
+  CHECK(slurp(folder / "whole.gguf") == slurp(folder / "parts.gguf"));
+}
+
+TEST_CASE("cli finetune: distillation moves blocks towards a teacher that sees everything", "[cli][finetune]") {
+  BLOCKATTN_REQUIRE_CLI();
+  const temporary_folder folder;
+  const std::string teacher = folder / "teacher.gguf", other = folder / "other.gguf";
+  std::string lines;
+  for (std::uint64_t n = 0; n < 4; ++n) lines += worlds::context_line(worlds::make_world(8, n, {.level = 1, .questions = 3}));
+  const std::string data = folder.file("d.jsonl", lines);
+  run_json(tiny("60", {"--mode", "full", "--save", teacher}));
+  const auto distil = [&](arguments more) {
+    arguments call{"finetune", "--model", teacher, "--teacher", teacher, "--train", data, "--mode", "block", "--steps", "40",
+                   "--lr", "0.003", "--warmup", "2", "--batch-tokens", "1000", "--valid-every", "20", "--loss", "dense"};
+    call.insert(call.end(), more.begin(), more.end());
+    return call;
+  };
+  const std::string log = folder / "log";
+  const json done = run_json(distil({"--log", log}));
+  const std::string text = slurp(log);
+  const json early = json::parse(text.substr(0, text.find('\n')));
+  // A student that begins as its teacher differs from it by the mask alone.
+  CHECK(early["loss"].get<double>() > 0);
+  CHECK(done["loss"].get<double>() < 0.8 * early["loss"].get<double>());
+  CHECK(run_json(distil({"--drop-blocks", "0.5", "--focus", "1", "--hard", "0.5", "--teacher-temperature", "2"}))["steps"] == 40);
+  // A pass in parts with less memory is the same run.
+  const json whole = run_json(distil({})), parts = run_json(distil({"--recompute"}));
+  CHECK(parts["loss"] == whole["loss"]);
+  CHECK(parts["pass_bytes"].get<double>() < whole["pass_bytes"].get<double>());
+  check_refused({"finetune", "--model", teacher, "--train", data, "--focus", "1"}, 2);
+  run_json({"finetune", "--new", "16,2,2,1,24", "--pieces", "300", "--train", "worlds:5", "--steps", "1", "--warmup", "0", "--save", other});
+  check_refused(distil({"--teacher", folder / "nothing"}), 1);
+  arguments foreign = distil({});
+  foreign[4] = other;
+  check_refused(foreign, 1);
 }
 
 TEST_CASE("cli finetune: what cannot be done is refused", "[cli][finetune]") {

@@ -54,7 +54,9 @@ inline std::string slurp(const std::string& file) {
   return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
 }
 
-inline finished run(const arguments& given) {
+/// `watch(pid)` is called while the program runs.
+template <class Watch>
+finished run(const arguments& given, Watch&& watch) {
   static const temporary_folder folder;  // files, because a pipe that nobody reads would stop the program
   const std::string program = cli_path(), out = folder / "out", err = folder / "err";
   std::vector<char*> argv{const_cast<char*>(program.c_str())};
@@ -70,6 +72,7 @@ inline finished run(const arguments& given) {
   posix_spawn_file_actions_destroy(&actions);
   INFO("starting " << program);
   REQUIRE(spawned == 0);
+  watch(child);
   int status = 0;
   REQUIRE(waitpid(child, &status, 0) == child);
   finished f;
@@ -77,6 +80,10 @@ inline finished run(const arguments& given) {
   f.out = slurp(out);
   f.err = slurp(err);
   return f;
+}
+
+inline finished run(const arguments& given) {
+  return run(given, [](pid_t) {});
 }
 
 /// One object on standard output, nothing on standard error.

@@ -114,7 +114,7 @@ namespace worlds {
   return out;
 }
 
-/// The two ends of each fact, either way; of a hidden thing the other end is its place.
+/// The ends of each fact of `make_lesson`, either way; of a hidden thing the other end is its place.
 [[nodiscard]] inline std::vector<std::pair<std::string, std::string>> ends_of(const world& lesson) {
   std::vector<std::pair<std::string, std::string>> out;
   for (const fact& f : lesson.facts) {
