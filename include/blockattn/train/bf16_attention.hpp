@@ -114,6 +114,7 @@ class bf16_attention_task : attention_task<float> {
       turn_rows(x, width, t.rows, turned[0]);
       turn_rows(dy, out_width, t.rows, turned[1]);
       for (std::size_t r = t.rows.first; r < t.rows.last; ++r) {
+        ask_ahead(y + r * out_width, out_width, d);
         shift_[r - t.rows.first] = -sums[r * shape_.heads + head] * log2e;
         pull_[r - t.rows.first] = dot_rows(dy + r * out_width, y + r * out_width, d);
       }

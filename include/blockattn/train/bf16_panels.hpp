@@ -127,6 +127,12 @@ BLOCKATTN_INLINE void pairs_across(const float* a, std::size_t stride, std::size
   }
 }
 
+// Asks for n elements of the line some lines ahead: a part of each line is read, in strides that no processor foresees.
+BLOCKATTN_INLINE void ask_ahead(const float* line, std::size_t stride, std::size_t n) noexcept {
+  const auto at = reinterpret_cast<std::uintptr_t>(line) + 32 * stride * sizeof(float);  // a number: it may lie past the end
+  for (std::size_t i = 0; i < n * sizeof(float); i += 64) prefetch_near(reinterpret_cast<const void*>(at + i));
+}
+
 // 32 elements of a line, or as many as there are.
 BLOCKATTN_INLINE void round_run(const float* from, std::size_t n, bf16* to) noexcept {
   if (n == bf16_run) {
@@ -151,12 +157,14 @@ inline void pack_bf16_group(const factor<float>& b, std::size_t depth, std::size
   for (std::size_t k = 0; k < depth; k += bf16_run, out += bf16_run * bf16_group) {
     const std::size_t steps = std::min(bf16_run, depth - k);
     if (!b.transposed) {
+      for (std::size_t s = 0; s < steps; ++s) isa_detail::ask_ahead(b.data + (k + s) * b.stride + first, b.stride, n);
       isa_detail::pairs_across(b.data + k * b.stride + first, b.stride, steps, n, lines);
       for (std::size_t s = 0; s < 16; ++s) isa_detail::store(out + s * 2 * bf16_group, lines[s]);
       continue;
     }
     alignas(alignment) bf16 run[bf16_run];
     const float* from = b.data + first * b.stride + k;
+    for (std::size_t j = 0; j < n; ++j) isa_detail::ask_ahead(from + j * b.stride, b.stride, steps);
     for (std::size_t j = 0; j < 16; ++j, from += b.stride) {
       if (j < n) isa_detail::round_run(from, steps, run);
       else std::fill_n(run, bf16_run, bf16{});
@@ -178,7 +186,10 @@ inline void pack_bf16_rows(const factor<float>& a, std::size_t rows, std::size_t
       Row* const to = out + first * row_stride + k / bf16_run * run_stride;
       if (!a.transposed) {
         const float* from = a.data + first * a.stride + k;
-        for (std::size_t r = 0; r < n; ++r, from += a.stride) isa_detail::round_run(from, steps, to + r * row_stride);
+        for (std::size_t r = 0; r < n; ++r, from += a.stride) {
+          isa_detail::ask_ahead(from, a.stride, steps);
+          isa_detail::round_run(from, steps, to + r * row_stride);
+        }
         for (std::size_t r = n; r < bf16_group; ++r) std::fill_n(to + r * row_stride, bf16_run, Row{});
         continue;
       }

@@ -10,25 +10,12 @@
 #include <string>
 #include <vector>
 
+#include "activations.hpp"
 #include "attention.hpp"
 #include "head_loss.hpp"
 #include "parameters.hpp"
 
 namespace blockattn::inline v0 {
-
-/// Bytes that a pass over `tokens` rows keeps and works in, all of them targets; without packed factors and the scratch of
-/// attention (for each worker about 100 times the keys of the largest sample, in elements).
-template <class T = float>
-[[nodiscard]] std::size_t activation_bytes(const model_config& c, std::size_t tokens, bool recompute = false) noexcept {
-  const std::size_t heads = c.heads, kv_heads = c.kv_heads, dim = c.dim, head_dim = c.head_dim, ffn = c.ffn;
-  const std::size_t qkv = (heads + 2 * kv_heads) * head_dim, queries = heads * head_dim;
-  const std::size_t normed = c.qk_norm ? (heads + kv_heads) * (head_dim + 1) : 0;
-  const std::size_t kept = qkv + normed + queries + heads + dim + 2 * ffn + 2;
-  const std::size_t inputs = (c.layers + std::size_t{1}) * dim;
-  const std::size_t working = 3 * dim + ffn + queries + qkv, last = 2 * dim + 1;
-  const std::size_t logits = std::min(head_rows(c.vocab), tokens) * c.vocab;
-  return (tokens * (inputs + (recompute ? 1 : c.layers) * kept + working + last) + logits) * sizeof(T);
-}
 
 inline namespace BLOCKATTN_ISA {
 
@@ -87,10 +74,6 @@ class network {
   struct layer_places {
     std::size_t attention_norm, qkv, qkv_bias, query_norm, key_norm, out, ffn_norm, gate_up, down;
   };
-  // What a layer keeps for the way back.
-  struct kept_layer {
-    growing_array<T> qkv, before_norm, head_scales, attended, sums, middle, gate_up, scales;
-  };
 
   // f(worker, first row, rows) for each task.
   template <class F>
@@ -109,7 +92,7 @@ class network {
     return turns_.data() + batch.positions[r] * 2 * rope_.pairs();
   }
   // With `next` null only what is kept is computed.
-  void layer(const training_batch& batch, const T* w, std::size_t l, kept_layer& kept, T* next);
+  void layer(const training_batch& batch, const T* w, std::size_t l, kept_layer<T>& kept, T* next);
   void layer_back(const training_batch& batch, const T* w, std::size_t l, T* dx, T* gradient);
   void backward(const training_batch& batch, const T* w, const T* d_normed, T* gradient);
 
@@ -151,11 +134,9 @@ class network {
   std::size_t embedding_ = 0, final_norm_ = 0, head_ = 0;
 
   std::vector<attention_space<T>> spaces_;  // of each worker
-  std::vector<kept_layer> kept_;
-  std::vector<growing_array<T>> inputs_;  // of each layer, and of the last norm
+  activations<T> rows_;
   std::vector<growing_array<T>> row_spaces_;  // of each worker
   growing_array<T> space_, layer_space_, partials_, normed_out_, scales_out_, d_normed_;
-  growing_array<T> normed_, gated_, d_x_, d_middle_, d_attended_, d_qkv_;
   const T* packed_[4] = {};  // in `layer_space_`
   growing_array<T> outer_space_;
   bf16_outer outers_[4];  // in `outer_space_`
@@ -177,8 +158,7 @@ network<T>::network(const model_config& config, executor_ref workers, bool recom
                                               : T(1) / std::sqrt(static_cast<T>(config.head_dim))),
       embedding_scale_(static_cast<T>(config.embedding_scale)),
       spaces_(workers.concurrency()),
-      kept_(recompute ? 1 : config.layers),
-      inputs_(config.layers + std::size_t{1}),
+      rows_(config, recompute, products == product_type::f32),
       row_spaces_(workers.concurrency()) {
   const parameters<T> places(config);
   const auto at = [&](const std::string& name) {
@@ -270,7 +250,8 @@ template <class T>
 const T* network<T>::forward(const training_batch& batch, const T* w) {
   const std::size_t rows = batch.rows(), dim = config_.dim;
   make_turns(batch);
-  T* x = inputs_[0].take(rows * dim);
+  rows_.place(rows);
+  T* x = rows_.inputs[0];
   for_parts(rows, [&](std::size_t, std::size_t first, std::size_t n) {
     for (std::size_t r = first; r < first + n; ++r) {
       std::copy_n(w + embedding_ + static_cast<std::size_t>(batch.ids[r]) * dim, dim, x + r * dim);
@@ -278,8 +259,8 @@ const T* network<T>::forward(const training_batch& batch, const T* w) {
     }
   });
   for (std::size_t l = 0; l < config_.layers; ++l) {
-    T* const next = inputs_[l + 1].take(rows * dim);
-    layer(batch, w, l, kept_[recompute_ ? 0 : l], next);
+    T* const next = rows_.inputs[l + 1];
+    layer(batch, w, l, rows_.kept[recompute_ ? 0 : l], next);
     x = next;
   }
   T* const out = normed_out_.take(batch.targets.size() * dim);
@@ -292,15 +273,14 @@ const T* network<T>::forward(const training_batch& batch, const T* w) {
 }
 
 template <class T>
-void network<T>::layer(const training_batch& batch, const T* w, std::size_t l, kept_layer& kept, T* next) {
+void network<T>::layer(const training_batch& batch, const T* w, std::size_t l, kept_layer<T>& kept, T* next) {
   const layer_places& at = layers_[l];
   const std::size_t rows = batch.rows(), dim = config_.dim, ffn = config_.ffn, d = config_.head_dim;
   const std::size_t width = shape_.width(), queries = shape_.query_width(), heads = shape_.heads;
   const std::size_t turned = heads + shape_.kv_heads;
-  const T* const x = inputs_[l].data();
-  T *const scales = kept.scales.take(2 * rows), *const qkv = kept.qkv.take(rows * width);
-  T* const before = config_.qk_norm ? kept.before_norm.take(rows * turned * d) : nullptr;
-  T* const head_scales = config_.qk_norm ? kept.head_scales.take(rows * turned) : nullptr;
+  const T* const x = rows_.inputs[l];
+  T *const scales = kept.scales, *const qkv = kept.qkv, *const head_scales = kept.head_scales;
+  T* const before = config_.qk_norm ? kept.before_norm : nullptr;
   pack_layer(w, at, false);
 
   // Queries, keys and values, rotated to their positions.
@@ -323,11 +303,11 @@ void network<T>::layer(const training_batch& batch, const T* w, std::size_t l, k
     }
   });
 
-  T* const attended = kept.attended.take(rows * queries);
-  attend_training(workers_, spaces_, batch, shape_, score_scale_, qkv, attended, kept.sums.take(rows * heads), products_);
+  T* const attended = kept.attended;
+  attend_training(workers_, spaces_, batch, shape_, score_scale_, qkv, attended, kept.sums, products_);
 
   // What attention gave joins the residual stream; then the gated feed-forward layer.
-  T *const middle = kept.middle.take(rows * dim), *const gate_up = kept.gate_up.take(rows * 2 * ffn);
+  T *const middle = kept.middle, *const gate_up = kept.gate_up;
   for_parts(rows, [&](std::size_t worker, std::size_t first, std::size_t n) {
     T* const normed = row_spaces_[worker].take(together_ * (dim + ffn));
     T *const gated = normed + together_ * dim, *const joined = middle + first * dim;
@@ -347,16 +327,16 @@ void network<T>::layer(const training_batch& batch, const T* w, std::size_t l, k
 template <class T>
 void network<T>::layer_back(const training_batch& batch, const T* w, std::size_t l, T* dx, T* gradient) {
   const layer_places& at = layers_[l];
-  kept_layer& kept = kept_[recompute_ ? 0 : l];
+  kept_layer<T>& kept = rows_.kept[recompute_ ? 0 : l];
   if (recompute_) layer(batch, w, l, kept, nullptr);
   const std::size_t rows = batch.rows(), dim = config_.dim, ffn = config_.ffn, d = config_.head_dim;
   const std::size_t width = shape_.width(), queries = shape_.query_width(), heads = shape_.heads;
   const std::size_t turned = heads + shape_.kv_heads;
-  const T *const x = inputs_[l].data(), *const middle = kept.middle.data(), *const scales = kept.scales.data();
-  const T* const attended = kept.attended.data();
-  T *const normed = early() ? nullptr : normed_.take(rows * dim), *const gated = early() ? nullptr : gated_.take(rows * ffn);
-  T *const d_middle = d_middle_.take(rows * dim), *const d_attended = d_attended_.take(rows * queries);
-  T* const gate_up = kept.gate_up.data();  // becomes the gradient of itself
+  const T *const x = rows_.inputs[l], *const middle = kept.middle, *const scales = kept.scales;
+  const T* const attended = kept.attended;
+  T *const normed = rows_.normed, *const gated = rows_.gated;  // null if they are not kept
+  T *const d_middle = rows_.d_middle, *const d_attended = rows_.d_attended;
+  T* const gate_up = kept.gate_up;  // becomes the gradient of itself
   pack_layer(w, at, true);
   if (early()) place_outers(rows);
   // Of a task: its d_normed, and its rows of `normed` and `gated`, in scratch if they are not kept.
@@ -393,12 +373,12 @@ void network<T>::layer_back(const training_batch& batch, const T* w, std::size_t
   outer(gate_up_matrix, gate_up, 2 * ffn, normed, dim, rows, gradient + at.gate_up);
   outer(out_matrix, d_middle, dim, attended, queries, rows, gradient + at.out);
 
-  T* const d_qkv = d_qkv_.take(rows * width);
-  attend_training_back(workers_, spaces_, batch, shape_, score_scale_, kept.qkv.data(), attended, kept.sums.data(),
+  T* const d_qkv = rows_.d_qkv;
+  attend_training_back(workers_, spaces_, batch, shape_, score_scale_, kept.qkv, attended, kept.sums,
                        d_attended, d_qkv, products_);
 
   // Queries, keys and values. Sums: of the norm, the biases, and the norms of heads of queries and of keys.
-  const T *const before = kept.before_norm.data(), *const head_scales = kept.head_scales.data();
+  const T *const before = kept.before_norm, *const head_scales = kept.head_scales;
   sums = for_parts_summing(rows, dim + width + 2 * d, [&](std::size_t worker, std::size_t first, std::size_t n, T* dw) {
     const auto [d_normed, again, unused] = rows_at(worker, first);
     (void)unused;
@@ -434,9 +414,9 @@ void network<T>::layer_back(const training_batch& batch, const T* w, std::size_t
 template <class T>
 void network<T>::backward(const training_batch& batch, const T* w, const T* d_normed, T* gradient) {
   const std::size_t rows = batch.rows(), dim = config_.dim;
-  T* const dx = d_x_.take(rows * dim);
+  T* const dx = rows_.d_x;
   for_parts(rows, [&](std::size_t, std::size_t first, std::size_t n) { std::fill_n(dx + first * dim, n * dim, T(0)); });
-  const T *const x = inputs_[config_.layers].data(), *const scales = scales_out_.data();
+  const T *const x = rows_.inputs[config_.layers], *const scales = scales_out_.data();
   const T* const sums =
       for_parts_summing(batch.targets.size(), dim, [&](std::size_t, std::size_t first, std::size_t n, T* dw) {
         for (std::size_t i = first; i < first + n; ++i) {

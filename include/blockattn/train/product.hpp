@@ -202,14 +202,15 @@ void multiply_packed(const factor<T>& a, std::size_t rows, const T* packed, std:
   }
 }
 
-/// An array on a cache line that grows and is kept from pass to pass. Its contents are lost when it grows.
+/// An array on a cache line that grows and is kept from pass to pass, by an eighth more than is needed: passes differ a
+/// little, and new memory is slow. Its contents are lost when it grows.
 template <class T>
 class growing_array {
  public:
   T* take(std::size_t elements) {
     if (buffer_.size() < elements * sizeof(T)) {
       buffer_ = aligned_buffer<>();
-      buffer_ = aligned_buffer<>(elements * sizeof(T));
+      buffer_ = aligned_buffer<>((elements + elements / 8) * sizeof(T));
     }
     return data();
   }
