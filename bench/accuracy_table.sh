@@ -1,0 +1,58 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# The table in miniature of docs/accuracy.md: trains a base, fine-tunes it for blocks, trains a control as long with full
+# attention alone, and measures every row on worlds that no run has seen. Runs that were stopped go on.
+#   sh bench/accuracy_table.sh PROGRAM FOLDER [SEED]
+# PROGRAM is the built `blockattn`; FOLDER keeps models, checkpoints and logs; another SEED (0) draws weights and worlds anew.
+set -eu
+[ $# -ge 2 ] || { sed -n '3,7s/^# //p' "$0" >&2; exit 2; }
+program=$1
+folder=$2
+seed=${3:-0}
+mkdir -p "$folder"
+
+# Worlds of training, by run; those of `--valid` and of the table have other seeds.
+from() { echo "worlds:$((1 + $1 + 10 * seed))"; }
+common="--valid worlds:900 --valid-count 20 --valid-every 250 --batch-tokens 2048 --schedule linear --warmup 100 --beta2 0.98
+  --loss dense --products bf16 --seed $seed"
+train() {
+  name=$1
+  shift
+  [ -f "$folder/$name.gguf" ] && return
+  # shellcheck disable=SC2086
+  "$program" finetune $common "$@" --checkpoint "$folder/$name.run" --log "$folder/$name.log" --save "$folder/$name.gguf.part" --save-format bf16
+  mv "$folder/$name.gguf.part" "$folder/$name.gguf"
+}
+train lessons --new 128,6,4,4,384 --pieces 1700 --train "$(from 0)" --mode full --steps 6000 --curriculum 0.6 --lr 2e-3 --dense-weight 0.1
+train base --model "$folder/lessons.gguf" --train "$(from 1)" --mode full --steps 6000 --lr 2e-3 --dense-weight 0.05
+train tuned --model "$folder/base.gguf" --train "$(from 2)" --mode both --steps 4000 --lr 1.5e-3 --dense-weight 0.05 --plot "$folder/accuracy.svg"
+# As many passes over samples as `tuned`, whose every sample is seen both ways.
+train control --model "$folder/base.gguf" --train "$(from 3)" --mode full --steps 8000 --lr 1.5e-3 --dense-weight 0.05
+
+[ -f "$folder/worlds.jsonl" ] || "$program" worlds --seed 1001 --count 100 --out "$folder/worlds.jsonl"
+row() {
+  what=$1 model=$2
+  shift 2
+  "$program" score --model "$folder/$model.gguf" --dataset "$folder/worlds.jsonl" --template plain --max-tokens 5 --kv f32 --json "$@" 2>/dev/null |
+    awk -v what="$what" '
+      function number(text, key) {
+        if (!match(text, key "[0-9.e-]+")) return "nan"
+        return substr(text, RSTART + length(key), RLENGTH - length(key))
+      }
+      {
+        split($0, part, "\"kinds\":{")
+        printf "| %s | %.1f (%.1f to %.1f) |", what, 100 * number(part[1], "\"accuracy\":"), 100 * number(part[1], "\"low\":"), 100 * number(part[1], "\"high\":")
+        count = split("one two later refer continued pronoun", kinds, " ")
+        for (k = 1; k <= count; ++k) printf " %.0f |", 100 * number(part[2], "\"" kinds[k] "\":{\"accuracy\":")
+        printf "\n"
+      }'
+}
+echo "| weights, run as | all | one | two | later | refer | continued | pronoun |"
+echo "|---|---|---|---|---|---|---|---|"
+row "base, full" base --mode full
+row "base, blocks without fine-tuning" base
+row "tuned, blocks" tuned
+row "tuned, full" tuned --mode full
+row "tuned, blocks without positions" tuned --position none
+row "control, full" control --mode full
+row "control, blocks" control
