@@ -24,12 +24,14 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "../core/executor.hpp"
 #include "../core/mapped_file.hpp"
 #include "../core/memory.hpp"
 #include "../core/result.hpp"
@@ -152,6 +154,7 @@ struct block_source {
 struct read_block_options {
   verify_when verify = verify_when::before_use;
   std::string_view same_producer;  ///< not empty: refuse blocks of another library version or instruction set than this
+  std::optional<executor_ref> workers = {};  ///< who compares layers before use, in parallel; else the calling thread
   std::function<void()> on_damage = {};  ///< with `by_layer`: called once for each damaged layer, from any thread
 };
 
@@ -181,7 +184,8 @@ struct read_block_options {
       return differs("isa", options.same_producer, made);
   }
   if (options.verify == verify_when::before_use)
-    if (auto whole = detail::verify_layers(*head); !whole) return detail::naming(from.source, whole.error());
+    if (auto whole = detail::verify_layers(*head, options.workers); !whole)
+      return detail::naming(from.source, whole.error());
 
   kv_block::parts parts{.charge = {},
                         .key = key,

@@ -3,18 +3,21 @@
 /// Component `blockattn::store` (xxHash, nlohmann-json).
 #pragma once
 
+#include <atomic>
 #include <charconv>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <initializer_list>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "../core/executor.hpp"
 #include "../core/json_text.hpp"
 #include "../core/result.hpp"
 #include "../version.hpp"
@@ -272,9 +275,19 @@ inline bool layer_is_whole(const whole_block& block, std::size_t l) noexcept {
   const std::size_t bytes = block.shape.layer_bytes(block.tokens);
   return xxh3({block.payload + l * bytes, bytes}) == block.layers[l];
 }
-inline result<void> verify_layers(const whole_block& block) {
-  for (std::size_t l = 0; l < block.layers.size(); ++l)
-    if (!layer_is_whole(block, l)) return fail(errc::bad_format, "layer ", l, ": the bytes are damaged");
+// With workers, layers are compared in parallel; the error names the first damaged one either way.
+inline result<void> verify_layers(const whole_block& block, std::optional<executor_ref> workers = {}) {
+  std::atomic<std::size_t> damaged{block.layers.size()};
+  const auto compare = [&](std::size_t, std::size_t l) {
+    std::size_t first = damaged.load(std::memory_order_relaxed);
+    if (l >= first || layer_is_whole(block, l)) return;
+    while (l < first && !damaged.compare_exchange_weak(first, l, std::memory_order_relaxed)) {
+    }
+  };
+  inline_executor alone;
+  workers.value_or(alone).for_each(block.layers.size(), compare);
+  if (const std::size_t l = damaged.load(std::memory_order_relaxed); l != block.layers.size())
+    return fail(errc::bad_format, "layer ", l, ": the bytes are damaged");
   return {};
 }
 
