@@ -1,23 +1,31 @@
 // SPDX-License-Identifier: MIT
 // Restoring a context of 32K tokens of a 1B shape (16 layers, 8 key/value heads of size 64, bf16: 1 GiB in 64 blocks)
-// from files in the page cache, beside plain reads of memory by one core in the same run; and writing it. Every case
-// first compares what comes back with what was written. `share` is the part of that memory bandwidth.
+// from files in the page cache, beside plain reads by one core; and writing it. Every case first compares what comes back
+// with what was written. What memory delivers changes from second to second on a shared machine, so plain reads take
+// turns with the restores, and shares are medians over pairs:
+//   of_mapped   of reading the same pages, mapped already, in four streams
+//   of_memory   of reading as much plain memory (anonymous, as allocated) in four streams
 //     BLOCKATTN_BENCH_FOLDER=/somewhere build/release/bench/restore_bench          default: the temporary folder
-// Needs 1 GiB of disk, and as much of page cache.
+// Needs 1 GiB of disk, as much of page cache, and as much of memory.
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
+#include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <memory>
 #include <numeric>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "blockattn/cache/directory_storage.hpp"
 #include "blockattn/cache/encoder.hpp"
 #include "blockattn/core/executor.hpp"
+#include "blockattn/core/memory.hpp"
+#include "blockattn/core/thread_executor.hpp"
 #include "support/peak.hpp"
 
 namespace {
@@ -27,12 +35,18 @@ using namespace blockattn;
 constexpr kv_shape shape{16, 8, 64, dtype::bf16};
 constexpr std::size_t block_tokens = 512, blocks = 64;
 
-double read_bandwidth() {
-  static const double value = [] {
-    inline_executor one;
-    return bench::read_bandwidth(one);
-  }();
-  return value;
+constexpr std::size_t all_bytes = blocks * shape.payload_bytes(block_tokens);
+
+using clock_type = std::chrono::steady_clock;
+template <class Body>
+double seconds(Body&& body) {
+  const auto start = clock_type::now();
+  body();
+  return std::chrono::duration<double>(clock_type::now() - start).count();
+}
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
 }
 
 // Blocks that differ, as fast as memory is filled.
@@ -84,8 +98,8 @@ struct files {
     std::error_code ignored;
     std::filesystem::remove_all(folder, ignored);
   }
-  directory_storage<> open(verify_when when) const {
-    return directory_storage<>::open({.folder = folder, .isa = "bench", .verify = when}).value();
+  directory_storage<> open(verify_when when, std::optional<executor_ref> workers = {}) const {
+    return directory_storage<>::open({.folder = folder, .isa = "bench", .verify = when, .workers = workers}).value();
   }
   block_handle load(directory_storage<>& from, const std::vector<token>& list) const {
     return from.load(encoder.realm(), encoder.shape(), key_of(encoder.realm(), list), list).value();
@@ -96,29 +110,64 @@ files& written() {
   return all;
 }
 
-void report(benchmark::State& state, std::size_t bytes_each) {
-  state.SetBytesProcessed(static_cast<std::int64_t>(bytes_each) * state.iterations());
-  state.counters["share"] = benchmark::Counter(static_cast<double>(bytes_each) * static_cast<double>(state.iterations()) *
-                                                   1e-9 / read_bandwidth(),
-                                               benchmark::Counter::kIsRate);
-  state.counters["memory_GB/s"] = read_bandwidth();
+// Restores some blocks, held as a context would; then plain reads of both kinds. Range: how many blocks.
+template <class Restore>
+void beside_plain_reads(benchmark::State& state, executor_ref workers, Restore&& restore) {
+  static const aligned_buffer<> plain = [] {
+    aligned_buffer<> out(all_bytes);
+    std::memset(out.data(), 1, out.size());
+    return out;
+  }();
+  const std::size_t parts = workers.concurrency(), one = shape.payload_bytes(block_tokens);
+  const auto n = static_cast<std::size_t>(state.range(0));
+  std::vector<double> times, of_mapped, of_memory, mapped_speed, memory_speed;
+  for (auto _ : state) {
+    std::vector<block_handle> held;
+    const double mine = seconds([&] {
+      for (std::size_t b = 0; b < n; ++b) held.push_back(restore(written().ids[b]));
+    });
+    const double mapped = seconds([&] {
+      workers.for_each(parts, [&](std::size_t, std::size_t part) {
+        for (std::size_t b = part; b < held.size(); b += parts)
+          bench::read_streams(held[b]->payload().data(), held[b]->payload_bytes());
+      });
+    });
+    const double memory = seconds([&] {
+      workers.for_each(parts, [&](std::size_t, std::size_t part) {
+        for (std::size_t b = part; b < n; b += parts) bench::read_streams(plain.data() + b * one, one);
+      });
+    });
+    state.SetIterationTime(mine);
+    times.push_back(mine);
+    of_mapped.push_back(mapped / mine);
+    of_memory.push_back(memory / mine);
+    mapped_speed.push_back(1e-9 * static_cast<double>(n * one) / mapped);
+    memory_speed.push_back(1e-9 * static_cast<double>(n * one) / memory);
+  }
+  state.counters["median_ms"] = 1e3 * median(times);
+  state.counters["us_a_token"] = 1e6 * median(times) / static_cast<double>(n * block_tokens);
+  state.counters["GB/s"] = 1e-9 * static_cast<double>(n * one) / median(times);
+  state.counters["of_mapped"] = median(of_mapped);
+  state.counters["of_memory"] = median(of_memory);
+  state.counters["mapped_GB/s"] = median(mapped_speed);
+  state.counters["memory_GB/s"] = median(memory_speed);
 }
-constexpr std::size_t all_bytes = blocks * shape.payload_bytes(block_tokens);
 
-// Maps and verifies all blocks; keeps them, as a context would.
+// Maps and verifies.
 void restore_verified(benchmark::State& state) {
   files& f = written();
   if (!f.good) return state.SkipWithError("what came back is not what was written");
   auto from = f.open(verify_when::before_use);
-  for (auto _ : state) {
-    std::vector<block_handle> held;
-    for (const auto& list : f.ids) held.push_back(f.load(from, list));
-    benchmark::DoNotOptimize(held.data());
-    state.PauseTiming();
-    held.clear();
-    state.ResumeTiming();
-  }
-  report(state, all_bytes);
+  inline_executor alone;
+  beside_plain_reads(state, alone, [&](const auto& list) { return f.load(from, list); });
+}
+
+// The same by two workers, beside plain reads by two.
+void restore_verified_by_two(benchmark::State& state) {
+  files& f = written();
+  thread_executor pool(2);
+  auto from = f.open(verify_when::before_use, executor_ref(pool));
+  beside_plain_reads(state, pool, [&](const auto& list) { return f.load(from, list); });
 }
 
 // Maps all blocks and reads no layer: what a request waits for before it places them.
@@ -144,20 +193,16 @@ void restore_lazily_use_one(benchmark::State& state) {
   }
 }
 
-// The same, and then all are.
+// Mapped, and then verified block by block, layer by layer.
 void restore_lazily_use_all(benchmark::State& state) {
   files& f = written();
   auto from = f.open(verify_when::by_layer);
-  for (auto _ : state) {
-    std::vector<block_handle> held;
-    for (const auto& list : f.ids) held.push_back(f.load(from, list));
-    for (const auto& block : held)
-      if (!block->verify()) state.SkipWithError("damaged");
-    state.PauseTiming();
-    held.clear();
-    state.ResumeTiming();
-  }
-  report(state, all_bytes);
+  inline_executor alone;
+  beside_plain_reads(state, alone, [&](const auto& list) {
+    auto block = f.load(from, list);
+    if (!block->verify()) state.SkipWithError("damaged");
+    return block;
+  });
 }
 
 // What a loader that copies does: reads the files into memory of its own, and checks nothing.
@@ -172,7 +217,7 @@ void read_into_memory(benchmark::State& state) {
     held.clear();
     state.ResumeTiming();
   }
-  report(state, all_bytes);
+  state.SetBytesProcessed(static_cast<std::int64_t>(all_bytes) * state.iterations());
 }
 
 // Encoded blocks to flushed, named files: header with checksums, data, two flushes each. Range: how many blocks.
@@ -192,11 +237,12 @@ void write(benchmark::State& state) {
   state.SetBytesProcessed(static_cast<std::int64_t>(n * shape.payload_bytes(block_tokens)) * state.iterations());
 }
 
-BENCHMARK(restore_verified)->Unit(benchmark::kMillisecond)->MinTime(1);
+BENCHMARK(restore_verified)->Arg(8)->Arg(64)->Unit(benchmark::kMillisecond)->Iterations(15)->UseManualTime();
+BENCHMARK(restore_verified_by_two)->Arg(64)->Unit(benchmark::kMillisecond)->Iterations(15)->UseManualTime();
 BENCHMARK(restore_lazily)->Unit(benchmark::kMillisecond)->MinTime(0.2);
 BENCHMARK(restore_lazily_use_one)->Unit(benchmark::kMillisecond)->MinTime(0.2);
-BENCHMARK(restore_lazily_use_all)->Unit(benchmark::kMillisecond)->MinTime(1);
-BENCHMARK(read_into_memory)->Unit(benchmark::kMillisecond)->MinTime(1);
+BENCHMARK(restore_lazily_use_all)->Arg(64)->Unit(benchmark::kMillisecond)->Iterations(15)->UseManualTime();
+BENCHMARK(read_into_memory)->Unit(benchmark::kMillisecond)->Iterations(2);
 BENCHMARK(write)->Arg(8)->Unit(benchmark::kMillisecond)->Iterations(2)->UseRealTime();
 
 }  // namespace

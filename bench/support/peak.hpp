@@ -132,20 +132,24 @@ inline double bf16_peak(ba::executor_ref workers) {
   return tiles > 0 ? tiles : dot_peak(workers);
 }
 
+/// Reads bytes, and adds them up, in four streams: as a tile of one row reads four panels. `bytes` in steps of 256.
+inline void read_streams(const std::byte* from, std::size_t bytes) {
+  const float* at = reinterpret_cast<const float*>(from);
+  const std::size_t stream = bytes / 4 / sizeof(float);
+  ba::f32x16 acc[4];
+  ba::unroll<4>([&](auto c) BLOCKATTN_LAMBDA_INLINE { acc[c] = ba::zero16(); });
+  for (std::size_t i = 0; i < stream; i += 16)
+    ba::unroll<4>([&](auto c) BLOCKATTN_LAMBDA_INLINE { acc[c] = acc[c] + ba::load(at + c * stream + i); });
+  ba::unroll<4>([&](auto c) BLOCKATTN_LAMBDA_INLINE { keep(acc[c]); });
+}
+
 /// GB/s of reading memory that no cache holds, all workers together. `bytes` should be several times the last cache.
 inline double read_bandwidth(ba::executor_ref workers, std::size_t bytes = std::size_t{256} << 20) {
   ba::aligned_buffer<> buffer(bytes);
   std::memset(buffer.data(), 1, bytes);
   const std::size_t part = bytes / workers.concurrency() / 1024 * 1024;
   const double time = shortest(workers, 8, [&](std::size_t task) {
-    // Four streams, as a tile of one row reads four panels.
-    const float* at = reinterpret_cast<const float*>(buffer.data() + task * part);
-    const std::size_t stream = part / 4 / sizeof(float);
-    ba::f32x16 acc[4];
-    ba::unroll<4>([&](auto c) BLOCKATTN_LAMBDA_INLINE { acc[c] = ba::zero16(); });
-    for (std::size_t i = 0; i < stream; i += 16)
-      ba::unroll<4>([&](auto c) BLOCKATTN_LAMBDA_INLINE { acc[c] = acc[c] + ba::load(at + c * stream + i); });
-    ba::unroll<4>([&](auto c) BLOCKATTN_LAMBDA_INLINE { keep(acc[c]); });
+    read_streams(buffer.data() + task * part, part);
   });
   return 1e-9 * static_cast<double>(part * workers.concurrency()) / time;
 }

@@ -73,7 +73,7 @@ result<json> answer(const options& o) {
               {"blocks", describe_blocks(*found, p.question.size())},
               {"timing", t.to_json()},
               {"flops", flops_json(chat.model().config(), *found, p.question.size())},
-              {"store", describe_store(**store, *found)}};
+              {"store", describe_store(**store, *found, !o.store.empty())}};
   if (o.compare) {
     const auto three = compare(chat, as_blocks.blocks, as_blocks.question, o.common);
     if (!three) return three.error();

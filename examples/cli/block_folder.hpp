@@ -104,7 +104,7 @@ inline json describe_blocks(const found_blocks& found, std::size_t final_tokens)
   return out;
 }
 
-/// What the store says about itself and about each block of a request.
-json describe_store(block_store& store, const found_blocks& found);
+/// What the store says about itself and about each block of a request; of tiers only if it has a folder.
+json describe_store(block_store& store, const found_blocks& found, bool with_folder);
 
 }  // namespace cli

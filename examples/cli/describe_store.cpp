@@ -13,7 +13,7 @@ json times(const ba::latency_counts& counts) {
 
 }  // namespace
 
-json describe_store(block_store& store, const found_blocks& found) {
+json describe_store(block_store& store, const found_blocks& found, bool with_folder) {
   const ba::kv_store_counters c = store.counters();
   const ba::store_latencies l = store.latencies();
   json out = {{"memory",
@@ -32,6 +32,7 @@ json describe_store(block_store& store, const found_blocks& found) {
                 {"encode", times(l.encode_ns)}}}};
   out["tiers"] = json::array();
   for (const ba::tier_counters& t : store.counters_of_tiers()) {
+    if (!with_folder) break;  // the tier is there and does nothing (maybe_folder)
     json tier = {{"name", t.name},         {"loads", t.loads},           {"misses", t.misses},
                  {"errors", t.load_errors}, {"loaded_bytes", t.loaded_bytes}, {"saves", t.saves},
                  {"saved_bytes", t.saved_bytes}, {"load", times(t.load_ns)}, {"save", times(t.save_ns)}};

@@ -365,6 +365,32 @@ TEST_CASE("block_file: headers that lie are refused before anything is sized by 
     CHECK(contains(refusal(with_header(w.bytes, text)), "expected a JSON object with __metadata__"));
 }
 
+// A header in the writer's own letters is compared as text: what is refused as JSON must not pass as text.
+TEST_CASE("block_file: headers that are nearly the writer's own") {
+  const written w;
+  const std::string own = header_text(w.bytes);
+  const auto replaced = [&](const std::string& what, const std::string& with) {
+    std::string text = own;
+    const std::size_t at = text.find(what);
+    REQUIRE(at != text.npos);
+    return with_header(w.bytes, text.replace(at, what.size(), with));
+  };
+  CHECK(verify(with_header(w.bytes, own)));
+  CHECK(verify(replaced("},\"layers.0.keys\":{", "} ,\n\"layers.0.keys\": {")));  // spaced in another way
+  CHECK(verify(with_header(w.bytes, own + "\n\t ")));
+  for (const char* more : {"]", "}", "x", " x", ",", "\"", "{}"})
+    CHECK(contains(refusal(with_header(w.bytes, own + more)), "expected a JSON object"));
+  for (const char* end : {"", "]", "x", "\""})
+    CHECK(contains(refusal(with_header(w.bytes, own.substr(0, own.size() - 1) + end)), "expected a JSON object"));
+  CHECK(contains(refusal(replaced("\"layers.1.keys\"", "\"layers.1.kexs\"")), "tensor layers.1.keys"));
+  CHECK(contains(refusal(replaced("\"data_offsets\":[0,", "\"data_offsets\":[64,")), "tensor layers.0.keys"));
+  CHECK(contains(refusal(replaced("{\"format\"", "{\"a\":\"},\"layers.0.keys\":{\",\"format\"")),
+                 "expected a JSON object"));
+  // Said twice, the last counts, wherever it stands.
+  const std::string other = "},\"__metadata__\":{\"format\":\"pt\"}}";
+  CHECK(contains(refusal(with_header(w.bytes, own.substr(0, own.size() - 2) + other)), "format: expected"));
+}
+
 TEST_CASE("block_file: foreign files and false lengths") {
   const written w;
   const std::string foreign = "{\"weight\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}";
@@ -373,7 +399,7 @@ TEST_CASE("block_file: foreign files and false lengths") {
   CHECK(contains(refusal(file_bytes(7)), "expected a header, found 7 bytes"));
   CHECK(contains(refusal(file_bytes(4096)), "padded to 64, found 0"));
   for (const std::uint64_t length :
-       {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{1} << 40, (std::uint64_t{1} << 40) - 8, ~std::uint64_t{0},
+       {std::uint64_t{0}, std::uint64_t{1}, (std::uint64_t{2} << 30) - 8, std::uint64_t{1} << 40, (std::uint64_t{1} << 40) - 8, ~std::uint64_t{0},
         ~std::uint64_t{0} - 7, ~std::uint64_t{0} - 8, std::uint64_t{w.bytes.size()},
         std::uint64_t{w.bytes.size() - 7}}) {
     file_bytes bytes = w.bytes;

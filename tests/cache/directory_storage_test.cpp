@@ -33,6 +33,15 @@ directory open(const temporary_folder& folder, std::uint64_t budget = ~std::uint
   return directory::open({.folder = folder.path(), .budget_bytes = budget, .isa = "test"}).value();
 }
 
+// One worker that takes the last task first, and writes down which.
+struct backwards {
+  std::vector<std::size_t>* order;
+  std::size_t concurrency() const noexcept { return 1; }
+  void for_each(std::size_t n, ba::task_ref task) const {
+    while (n-- > 0) order->push_back(n), task(0, n);
+  }
+};
+
 ba::errc code_of(const ba::result<ba::block_handle>& r) {
   REQUIRE_FALSE(r);
   return r.error().code;
@@ -203,6 +212,25 @@ TEST_CASE("directory: files of another producer, if the caller cares") {
   CHECK((s.has(strict, 1) && s.has(here, 1)));
   CHECK(directory::open({.folder = folder.path(), .same_producer_only = true}).error().code ==
         ba::errc::invalid_argument);
+}
+
+TEST_CASE("directory: an executor compares layers, and the first damaged one is named") {
+  const temporary_folder folder;
+  small_blocks s;
+  std::vector<std::size_t> order;
+  backwards last_first{&order};
+  auto d = directory::open({.folder = folder.path(), .isa = "test", .workers = ba::executor_ref(last_first)}).value();
+  REQUIRE(s.save(d, 1));
+  const auto whole = s.load(d, 1).value();
+  CHECK((!whole->unverified() && has_fake_payload(*whole)));
+  CHECK(order == std::vector<std::size_t>{1, 0});
+  const auto path = d.path_of(s.key(1));
+  const auto layer = static_cast<std::size_t>(whole->layer(1) - whole->layer(0));
+  const auto size = static_cast<std::size_t>(std::filesystem::file_size(path));
+  spoil(path, size - 100);  // in layer 1, behind which the ids take 64 bytes
+  CHECK(contains(s.load(d, 1).error().message, "layer 1: the bytes are damaged"));
+  spoil(path, size - 100 - layer);
+  CHECK(contains(s.load(d, 1).error().message, "layer 0: the bytes are damaged"));
 }
 
 TEST_CASE("directory: lazily restored blocks report their damage before they are read") {

@@ -75,6 +75,10 @@ TEST_CASE("cli: answer lists the preamble, the passages and the final block") {
   CHECK((o["store"]["memory"]["misses"] == 4 && o["store"]["memory"]["blocks"] == 4));
   CHECK((o["store"]["memory"]["lookup"]["count"] == 1 && o["store"]["memory"]["encode"]["count"] == 1));
   CHECK(o["store"]["explain"][0] == json{{"from", "miss"}, {"memory", "never_seen"}});
+  CHECK(o["store"]["tiers"] == json::array());  // no folder, no tier
+  const json kept = with({"--store", (folder.path() / "kept").string()});
+  REQUIRE(kept["store"]["tiers"].size() == 1);
+  CHECK((kept["store"]["tiers"][0]["name"] == "directory" && kept["store"]["tiers"][0]["saves"] == 4));
   CHECK(hits(o) == std::vector<std::string>(5, "miss"));
   CHECK(o["answer"].is_string());
   // One token a byte, and no begin token: the paper's template has none. "- Title: Maren\nMaren keeps the ferry.\n"

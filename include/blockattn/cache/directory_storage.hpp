@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "../core/config.hpp"
+#include "../core/executor.hpp"
 #include "../core/mapped_file.hpp"
 #include "../core/result.hpp"
 #include "../tensor/kv_panels.hpp"
@@ -38,6 +39,9 @@ struct directory_options {
   std::string isa = {};             ///< whose bits this process makes: isa_name()
   bool same_producer_only = false;  ///< refuse files of another library version or instruction set
   verify_when verify = verify_when::before_use;
+  /// Compares the layers of a block in parallel before it is handed out: one that outlives the storage and takes calls
+  /// from every thread that loads, as `thread_executor` does. Without one, the thread that loads does it alone.
+  std::optional<executor_ref> workers = {};
   std::chrono::milliseconds lock_wait{10'000};  ///< how long a save waits for other processes' saves to make room
 };
 
@@ -118,6 +122,7 @@ class directory_storage {
     const auto owner = std::make_shared<const mapped_file>(**std::move(mapped));
     read_block_options how;
     how.verify = state_->options.verify;
+    how.workers = state_->options.workers;
     if (state_->options.same_producer_only) how.same_producer = state_->options.isa;
     if (how.verify == verify_when::by_layer) {
       how.on_damage = [known = std::weak_ptr<state>(state_), key] {
