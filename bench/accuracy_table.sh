@@ -20,14 +20,15 @@ train() {
   shift
   [ -f "$folder/$name.gguf" ] && return
   # shellcheck disable=SC2086
-  "$program" finetune $common "$@" --checkpoint "$folder/$name.run" --log "$folder/$name.log" --save "$folder/$name.gguf.part" --save-format bf16
+  "$program" finetune $common "$@" --checkpoint "$folder/$name.run" --log "$folder/$name.log" --save "$folder/$name.gguf.part"
   mv "$folder/$name.gguf.part" "$folder/$name.gguf"
 }
 train lessons --new 128,6,4,4,384 --pieces 1700 --train "$(from 0)" --mode full --steps 6000 --curriculum 0.6 --lr 2e-3 --dense-weight 0.1
-train base --model "$folder/lessons.gguf" --train "$(from 1)" --mode full --steps 6000 --lr 2e-3 --dense-weight 0.05
-train tuned --model "$folder/base.gguf" --train "$(from 2)" --mode both --steps 4000 --lr 1.5e-3 --dense-weight 0.05 --plot "$folder/accuracy.svg"
-# As many passes over samples as `tuned`, whose every sample is seen both ways.
-train control --model "$folder/base.gguf" --train "$(from 3)" --mode full --steps 8000 --lr 1.5e-3 --dense-weight 0.05
+train base --model "$folder/lessons.gguf" --train "$(from 2)" --mode full --steps 6000 --lr 2e-3 --dense-weight 0.05
+train tuned --model "$folder/base.gguf" --train "$(from 1)" --mode both --steps 4000 --lr 1.5e-3 --dense-weight 0.05 --save-format bf16 \
+  --plot "$folder/accuracy.svg"
+# The samples of `tuned`, with full attention alone.
+train control --model "$folder/base.gguf" --train "$(from 1)" --mode full --steps 4000 --lr 1.5e-3 --dense-weight 0.05
 
 [ -f "$folder/worlds.jsonl" ] || "$program" worlds --seed 1001 --count 100 --out "$folder/worlds.jsonl"
 row() {

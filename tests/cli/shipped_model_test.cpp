@@ -17,7 +17,7 @@ TEST_CASE("shipped model: accuracy over blocks and whole, on worlds it never saw
   const std::string worlds = folder / "worlds.jsonl";
   run_json({"worlds", "--seed", "1001", "--count", "12", "--out", worlds});
   const auto accuracy = [&](arguments more) {
-    arguments call{"score", "--model", shipped("village.gguf"), "--dataset", worlds, "--template", "plain", "--max-tokens", "3"};
+    arguments call{"score", "--model", shipped("village.gguf"), "--dataset", worlds, "--template", "plain", "--max-tokens", "5"};
     call.insert(call.end(), more.begin(), more.end());
     const json scored = run_json(call);
     CHECK(scored["n"] == 168);
@@ -26,8 +26,8 @@ TEST_CASE("shipped model: accuracy over blocks and whole, on worlds it never saw
   const double block = accuracy({}), full = accuracy({"--mode", "full"}), unplaced = accuracy({"--position", "none"});
   INFO("block " << block << ", full " << full << ", without positions " << unplaced);
   // Measured, less what another instruction set may round differently; a guess would be right once in a hundred.
-  CHECK(block > 0.50);
-  CHECK(full > 0.50);
+  CHECK(block > 0.75);
+  CHECK(full > 0.75);
   CHECK(unplaced < block);
 }
 
@@ -35,7 +35,8 @@ TEST_CASE("shipped model: the demo answers from the store, and an edit encodes o
   BLOCKATTN_REQUIRE_CLI();
   const json shown = run_json({"demo", "--model", shipped("village.gguf"), "--passages", shipped("village.jsonl"),
                                "--questions", shipped("village_questions.txt"), "--edit", "Mira lives in Ripley=Mira lives in Dale"});
-  const std::vector<std::string> expected{"Ripley", "Jonas", "Selma", "Milburn", "Magnus", "Cara", "pots", "ink", "Dale"};
+  const std::vector<std::string> expected{"Ripley", "Jonas", "gardener: Hanna", "Ripley: pots", "Jonas: butcher", "thirteen",
+                                          "Milburn", "Magnus", "Dale"};
   REQUIRE(shown["rows"].size() == expected.size());
   for (std::size_t i = 0; i < expected.size(); ++i) CHECK(shown["rows"][i]["answer"] == expected[i]);
   CHECK(shown["same_bits"] == true);
