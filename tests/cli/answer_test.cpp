@@ -76,7 +76,7 @@ TEST_CASE("cli: answer lists the preamble, the passages and the final block") {
   CHECK((o["store"]["memory"]["lookup"]["count"] == 1 && o["store"]["memory"]["encode"]["count"] == 1));
   CHECK(o["store"]["explain"][0] == json{{"from", "miss"}, {"memory", "never_seen"}});
   CHECK(o["store"]["tiers"] == json::array());  // no folder, no tier
-  const json kept = with({"--store", (folder.path() / "kept").string()});
+  const json kept = with({"--store", folder / "kept"});
   REQUIRE(kept["store"]["tiers"].size() == 1);
   CHECK((kept["store"]["tiers"][0]["name"] == "directory" && kept["store"]["tiers"][0]["saves"] == 4));
   CHECK(hits(o) == std::vector<std::string>(5, "miss"));
