@@ -307,6 +307,8 @@ result<json> finetune(const options& o) {
     of.model = o.teacher;
     auto opened = open_parameters(of);
     if (!opened) return std::move(opened).error();
+    if (const auto here = start->weights->config().vocab, there = opened->config().vocab; here != there)
+      return ba::fail(ba::errc::shape_mismatch, "--teacher: expected a vocabulary of ", here, " tokens, found one of ", there);
     teacher.emplace(*std::move(opened));
   }
 
@@ -335,9 +337,6 @@ result<json> finetune(const options& o) {
   }
   const std::size_t state_bytes = parameters * sizeof(float) * (distiller ? 5 : 4),
                     pass_bytes = ba::activation_bytes(run.parameters().config(), o.pass_tokens, o.recompute) * (distiller ? 2u : 1u);
-  if (!o.common.json)
-    std::fprintf(stderr, "%zu weights: %.1f MB with their gradient and moments; up to %.1f MB for a pass of %zu tokens\n", parameters,
-                 1e-6 * static_cast<double>(state_bytes), 1e-6 * static_cast<double>(pass_bytes), o.pass_tokens);
   std::error_code code;
   if (!o.checkpoint.empty() && std::filesystem::exists(o.checkpoint, code))
     if (auto loaded = run.load(o.checkpoint); !loaded) return std::move(loaded).error();
@@ -349,6 +348,9 @@ result<json> finetune(const options& o) {
   }
 
   const bool shown = isatty(2) != 0, lines = !o.common.json;
+  if (lines)
+    std::fprintf(stderr, "%zu weights: %.1f MB with their gradient and moments; up to %.1f MB for a pass of %zu tokens\n", parameters,
+                 1e-6 * static_cast<double>(state_bytes), 1e-6 * static_cast<double>(pass_bytes), o.pass_tokens);
   const std::size_t every = o.valid_every != 0 ? o.valid_every : std::max<std::size_t>(o.steps / 20, 1);
   const std::uint64_t first = run.steps();
   double loss = 0, trained_ms = 0, weights = 0, last_loss = 0;
