@@ -2,7 +2,7 @@
 /// Attention of a packed batch, forwards and backwards, over all workers: a task for each sample and head of keys.
 #pragma once
 
-#include "attention_task.hpp"
+#include "attention_pass.hpp"
 #include "bf16_attention.hpp"
 
 namespace blockattn::inline v0 {
@@ -18,17 +18,17 @@ void for_heads(executor_ref workers, std::vector<attention_space<T>>& spaces, co
     const std::size_t head = i % shape.kv_heads;
     if constexpr (std::is_same_v<T, float>) {
       if (products == product_type::bf16) {
-        bf16_attention_task task(batch, sample, shape, scale, head, qkv, spaces[worker]);
+        bf16_attention_pass task(batch, sample, shape, scale, head, qkv, spaces[worker]);
         return f(task);
       }
     }
-    attention_task<T> task(batch, sample, shape, scale, head, qkv, spaces[worker], product_type::f32);
+    attention_pass<T> task(batch, sample, shape, scale, head, qkv, spaces[worker], product_type::f32);
     f(task);
   });
 }
 }  // namespace isa_detail
 
-/// All attention of a pass: `spaces` has one for each worker. Shapes as in `attention_task::forward`.
+/// All attention of a pass: `spaces` has one for each worker. Shapes as in `attention_pass::forward`.
 template <class T>
 void attend_training(executor_ref workers, std::vector<attention_space<T>>& spaces, const training_batch& batch,
                      const attention_rows_shape& shape, T scale, const T* qkv, T* out, T* sums,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/// Attention of training in products of bf16: the same as train/attention_task.hpp, with every factor rounded once, where it
+/// Attention of training in products of bf16: the same as train/attention_pass.hpp, with every factor rounded once, where it
 /// is made.
 ///
 /// Softmax weights and the gradient of scores leave registers as bf16, in the layout that the next product reads, and never
@@ -8,7 +8,7 @@
 /// rows may be paired as they come. They are turned once, at the end.
 #pragma once
 
-#include "attention_task.hpp"
+#include "attention_pass.hpp"
 
 namespace blockattn::inline v0 {
 inline namespace BLOCKATTN_ISA {
@@ -39,13 +39,13 @@ inline float exp2_row(const float* x, std::size_t n, float factor, float shift, 
   return reduce_add(sums);
 }
 
-class bf16_attention_task : attention_task<float> {
+class bf16_attention_pass : attention_pass<float> {
  public:
-  bf16_attention_task(const training_batch& batch, const packed_sample& sample, const attention_rows_shape& shape,
+  bf16_attention_pass(const training_batch& batch, const packed_sample& sample, const attention_rows_shape& shape,
                       float scale, std::size_t kv_head, const float* qkv, attention_space<float>& space)
-      : attention_task<float>(batch, sample, shape, scale, kv_head, qkv, space, product_type::bf16) {}
+      : attention_pass<float>(batch, sample, shape, scale, kv_head, qkv, space, product_type::bf16) {}
 
-  // As those of attention_task.
+  // As those of attention_pass.
   void forward(float* out, float* sums) {
     pack({key_factor(true), value_factor(false)});
     room queries_room(space_.queries, room::of<bf16_row>(rows_, deep_) + 2 * room::of<float>(rows_, wide_));

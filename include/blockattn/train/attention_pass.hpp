@@ -59,9 +59,9 @@ namespace isa_detail {
 
 // One sample and one head of keys.
 template <class T>
-class attention_task {
+class attention_pass {
  public:
-  attention_task(const training_batch& batch, const packed_sample& sample, const attention_rows_shape& shape, T scale,
+  attention_pass(const training_batch& batch, const packed_sample& sample, const attention_rows_shape& shape, T scale,
                  std::size_t kv_head, const T* qkv, attention_space<T>& space, product_type type)
       : batch_(batch), sample_(sample), shape_(shape), scale_(scale), kv_head_(kv_head), qkv_(qkv), space_(space),
         type_(type), height_(type == product_type::bf16 ? most_rows : 48) {
