@@ -14,7 +14,7 @@ TEST_CASE("train: its headers come before the library's as well as after them") 
   c.rope.rotary_dim = 4;
   ba::inline_executor here;
   auto run = ba::trainer<>::make(ba::parameters<>::random(c, 1).value(), {}, here).value();
-  const ba::training_sample s{{1, 2, 3, 4}, {1, 1, 1, 1}, {2}, {4}};
+  const ba::training_sample s{.ids = {1, 2, 3, 4}, .block_ends = {2}, .branch_ends = {4}, .weights = {1, 1, 1, 1}};
   const ba::training_item item{&s, ba::mask_mode::block};
   CHECK(run.step({&item, 1}).value().tokens == 4);
   CHECK(ba::llama<>::bind(run.parameters()).has_value());
