@@ -168,7 +168,7 @@ int main(int argc, char** argv) {
                                         std::string(to_string(type)) + "/threads:" + std::to_string(threads))
                                            .c_str(),
                                        [=](benchmark::State& state) { step(state, s, mode, threads, type); })
-              ->Iterations(s.layers < 12 ? 8 : type == ba::product_type::f32 ? 2 : 3)
+              ->Iterations(s.layers < 12 ? 8 : 2)
               ->Unit(benchmark::kMillisecond)
               ->UseRealTime();
   for (const product_case& p : products)
