@@ -24,7 +24,7 @@ train() {
   mv "$folder/$name.gguf.part" "$folder/$name.gguf"
 }
 train lessons --new 128,6,4,4,384 --pieces 1700 --train "$(from 0)" --mode full --steps 6000 --curriculum 0.6 --lr 2e-3 --dense-weight 0.1
-train base --model "$folder/lessons.gguf" --train "$(from 2)" --mode full --steps 6000 --lr 2e-3 --dense-weight 0.05
+train base --model "$folder/lessons.gguf" --train "$(from 2)" --mode full --steps 3000 --lr 2e-3 --dense-weight 0.05
 train tuned --model "$folder/base.gguf" --train "$(from 1)" --mode both --steps 4000 --lr 1.5e-3 --dense-weight 0.05 --save-format bf16 \
   --plot "$folder/accuracy.svg"
 # The samples of `tuned`, with full attention alone.

@@ -11,7 +11,6 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -21,26 +20,74 @@
 
 namespace worlds {
 
-/// The n-th lesson of a seed: a world of one passage with `sentences` facts at most, no word in two of them.
+namespace detail {
+
+// Words that no two facts of a lesson share.
+class word_pool {
+ public:
+  explicit word_pool(random& r)
+      : names_(r.draw(women, std::size(women))), places_(all(r, places)), goods_(all(r, goods)), trades_(all(r, trades)),
+        things_(all(r, things)), animals_(all(r, animals)), buildings_(all(r, buildings)), numbers_(all(r, numbers)),
+        months_(all(r, months)) {
+    for (const std::string_view name : all(r, men)) names_.push_back(name);
+    r.shuffle(names_);
+  }
+
+  /// A fact of words that no other has; the words must last.
+  fact state(relation what) {
+    fact f{what, take(what == relation::holder ? things_ : is_town(what) ? places_ : names_), mention::name, "", "", "", 0};
+    f.said = f.subject;
+    switch (what) {
+      case relation::trade: f.object = take(trades_); break;
+      case relation::home:
+      case relation::seen: f.object = take(places_); break;
+      case relation::sells:
+      case relation::wants:
+      case relation::known: f.object = take(goods_); break;
+      case relation::keeps: f.object = take(numbers_), f.extra = take(animals_); break;
+      case relation::hid: f.object = take(things_), f.extra = take(places_); break;
+      case relation::ruler:
+      case relation::holder: f.object = take(names_); break;
+      case relation::fair: f.object = take(months_); break;
+      case relation::has: f.object = take(numbers_), f.extra = take(buildings_); break;
+    }
+    return f;
+  }
+
+ private:
+  using words = std::vector<std::string_view>;
+  template <class List>
+  static words all(random& r, const List& list) {
+    return r.draw(list, std::size(list));
+  }
+  static std::string take(words& from) {
+    const std::string out(from.back());
+    from.pop_back();
+    return out;
+  }
+  words names_, places_, goods_, trades_, things_, animals_, buildings_, numbers_, months_;
+};
+
+}  // namespace detail
+
+/// The n-th lesson of a seed: a world of one passage with `sentences` facts, 10 at most, no word in two of them. They are
+/// of one to four relations, all as frequent as each other: where two people sell something, the word that is given decides
+/// and not the relation, for goods as for towns.
 [[nodiscard]] inline world make_lesson(std::uint64_t seed, std::uint64_t n, std::size_t sentences,
                                        std::size_t questions = 14) {
   random r(seed ^ 0x6c6573736f6eu, n);
-  world from = make_world(seed, n, {.level = 2});
-  r.shuffle(from.facts);
+  detail::word_pool words(r);
+  std::vector<relation> some(relations);
+  for (std::size_t i = 0; i < relations; ++i) some[i] = static_cast<relation>(i);
+  r.shuffle(some);
+  some.resize(r.between(1, 4));
   world out;
-  std::set<std::string> words;
   passage p{"Notes", ""};
-  for (fact& f : from.facts) {
-    if (out.facts.size() == sentences) break;
-    if (f.how != mention::name) continue;
-    std::vector<std::string> its{f.subject, f.object};
-    if (!f.extra.empty()) its.push_back(f.extra);
-    if (std::any_of(its.begin(), its.end(), [&](const std::string& w) { return words.contains(w); })) continue;
-    words.insert(its.begin(), its.end());
-    if (!p.text.empty()) p.text += ' ';
+  for (std::size_t i = 0; i < std::min<std::size_t>(sentences, 10); ++i) {
+    out.facts.push_back(words.state(r.pick(some)));
+    const fact& f = out.facts.back();
+    if (i > 0) p.text += ' ';
     p.text += fill(r.pick(said(f.what)), {{'s', f.subject}, {'o', f.object}, {'e', f.extra}});
-    f.passage = 0;
-    out.facts.push_back(std::move(f));
   }
   out.passages.push_back(std::move(p));
   out.questions = detail::choose_questions(out.facts, 1, questions, r);
@@ -64,7 +111,7 @@ namespace worlds {
       case relation::hid: return r.draw(things, count);
       case relation::ruler: return {names.begin() + static_cast<std::ptrdiff_t>(count), names.end()};
       case relation::fair: return r.draw(months, count);
-      default: return r.draw(goods, 2 * count);
+      default: return r.draw(goods, count);
     }
   };
   relation first, second;
@@ -80,9 +127,7 @@ namespace worlds {
     first = relation::home;
     second = r.pick(std::array{relation::ruler, relation::known, relation::fair, relation::has});
   }
-  const auto a = values(first);
-  auto b = values(second);
-  if (b.size() > count) b.erase(b.begin(), b.end() - static_cast<std::ptrdiff_t>(count));
+  const auto a = values(first), b = values(second);
   const auto where = r.draw(places, count), kept = r.draw(animals, count), built = r.draw(buildings, count);
   const auto extra = [&](relation what, std::size_t i) {
     return std::string(what == relation::keeps ? kept[i] : what == relation::has ? built[i] : what == relation::hid ? where[i] : "");
