@@ -142,8 +142,9 @@ result<json> demo(const options& given) {
     std::printf("\nstored and fresh blocks gave the same logits in every bit: %s; the store holds %zu blocks, %.1f MB\n",
                 same_bits ? "yes" : "NO", counters.blocks, static_cast<double>(counters.bytes) * 1e-6);
   if (!same_bits) return ba::fail(ba::errc::bad_format, "demo: warm logits differ from cold ones");
-  if (!faster) return ba::fail(ba::errc::bad_format, "demo: a warm first token was not faster than full attention");
-  return json{{"rows", rows}, {"same_bits", same_bits}, {"encoded_for_edit", encoded_for_edit}};
+  // No error: what else runs on the machine decides it, too.
+  if (people && !faster) std::printf("a warm first token was not always faster than full attention: is the machine busy?\n");
+  return json{{"rows", rows}, {"same_bits", same_bits}, {"encoded_for_edit", encoded_for_edit}, {"warm_faster", faster}};
 }
 
 }  // namespace cli

@@ -26,8 +26,8 @@ TEST_CASE("shipped model: accuracy over blocks and whole, on worlds it never saw
   const double block = accuracy({}), full = accuracy({"--mode", "full"}), unplaced = accuracy({"--position", "none"});
   INFO("block " << block << ", full " << full << ", without positions " << unplaced);
   // Measured, less what another instruction set may round differently; a guess would be right once in a hundred.
-  CHECK(block > 0.75);
-  CHECK(full > 0.75);
+  CHECK(block > 0.87);
+  CHECK(full > 0.93);
   CHECK(unplaced < block);
 }
 
@@ -36,7 +36,7 @@ TEST_CASE("shipped model: the demo answers from the store, and an edit encodes o
   const json shown = run_json({"demo", "--model", shipped("village.gguf"), "--passages", shipped("village.jsonl"),
                                "--questions", shipped("village_questions.txt"), "--edit", "Mira lives in Ripley=Mira lives in Dale"});
   const std::vector<std::string> expected{"Ripley", "Jonas", "gardener: Hanna", "Ripley: pots", "Jonas: butcher", "thirteen",
-                                          "Milburn", "Magnus", "Dale"};
+                                          "Milburn", "Magnus", "Arne", "cook: pears", "Dale"};
   REQUIRE(shown["rows"].size() == expected.size());
   for (std::size_t i = 0; i < expected.size(); ++i) CHECK(shown["rows"][i]["answer"] == expected[i]);
   CHECK(shown["same_bits"] == true);

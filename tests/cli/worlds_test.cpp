@@ -363,12 +363,14 @@ TEST_CASE("cli babi: a task becomes a dataset that score reads", "[cli][worlds]"
   using namespace blockattn_test;
   BLOCKATTN_REQUIRE_CLI();
   const temporary_folder folder;
-  const std::string task = folder.file("qa1.txt", std::string("1 Mary went home.\n2 John slept.\n3 Where is Mary? \thome\t1\n"));
+  const std::string task = folder.file("qa1_easy.txt", std::string("1 Mary went home.\n2 John slept.\n3 Where is Mary? \thome\t1\n"));
   const auto printed = run({"babi", task, "--group", "1"});
   CHECK(printed.code == 0);
   const auto read = blockattn::read_dataset(printed.out);
   REQUIRE(read);
-  CHECK(*read == blockattn::read_babi("1 Mary went home.\n2 John slept.\n3 Where is Mary? \thome\t1\n", 1).value());
+  auto expected = blockattn::read_babi("1 Mary went home.\n2 John slept.\n3 Where is Mary? \thome\t1\n", 1).value();
+  expected.front().kind = "qa1";
+  CHECK(*read == expected);
   CHECK(run_json({"babi", task, "--out", folder / "d.jsonl"})["questions"] == 1);
   CHECK(blockattn::open_dataset(folder / "d.jsonl").value().front().passages.size() == 1);
   const std::string why = check_refused({"babi", folder.file("bad.txt", std::string("no number\n"))}, 1);
