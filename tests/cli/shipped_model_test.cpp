@@ -26,8 +26,8 @@ TEST_CASE("shipped model: accuracy over blocks and whole, on worlds it never saw
   const double block = accuracy({}), full = accuracy({"--mode", "full"}), unplaced = accuracy({"--position", "none"});
   INFO("block " << block << ", full " << full << ", without positions " << unplaced);
   // Measured, less what another instruction set may round differently; a guess would be right once in a hundred.
-  CHECK(block > 0.87);
-  CHECK(full > 0.93);
+  CHECK(block > 0.92);
+  CHECK(full > 0.95);
   CHECK(unplaced < block);
 }
 
