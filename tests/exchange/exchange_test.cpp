@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Blocks that other instruction sets encoded. The files beside this test were written by builds for several of them; every
-// build reads all, finds in them what it would have encoded itself up to rounding, and answers from them.
+// Blocks that other instruction sets encoded. The files beside this test were written by builds for several of them; a build
+// reads all, finds in them what it would have encoded itself up to rounding, and answers from them.
 //   BLOCKATTN_EXCHANGE_FOLDER=... test_exchange "[.write]"     writes those of this build
 #include <cstdlib>
 #include <cstring>
