@@ -81,10 +81,13 @@ class rotation {
   std::size_t at_ = 0;
 };
 
-// A few elements against double, from the rows as they are multiplied.
-bool right(const ba::packed_matrix& w, bool rounded, bool codes, std::vector<float> x, const std::vector<float>& y,
+// A few elements against double, from the rows and weights as they are multiplied.
+bool right(const ba::packed_matrix& w, ba::product_kind kind, std::vector<float> x, const std::vector<float>& y,
            const shape& s) {
-  if (codes)
+  const bool rounded = kind == ba::product_kind::pairs || kind == ba::product_kind::tiles;
+  // Decoding types with offsets for tiles takes two roundings more, so now and then the third goes the other way.
+  const double doubt = kind == ba::product_kind::tiles && ba::is_quantized(w.type) && ba::has_offsets(w.type) ? 0x1p-14 : 0;
+  if (kind == ba::product_kind::codes)
     for (std::size_t i = 0; i + 32 <= x.size(); i += 32) {
       const ba::code_run run = ba::round_to_codes(&x[i]);
       for (std::size_t k = 0; k < 32; ++k) x[i + k] = run.scale * static_cast<float>(run.code[k]);
@@ -92,6 +95,8 @@ bool right(const ba::packed_matrix& w, bool rounded, bool codes, std::vector<flo
   std::vector<float> row(s.k);
   for (std::size_t j = 0; j < s.n; j += s.n / 5 + 1) {
     ba::gather_row(w, j, row.data());
+    if (kind == ba::product_kind::tiles)
+      for (float& b : row) b = ba::widen(ba::to_bf16(b));
     for (std::size_t i = 0; i < s.rows; i += s.rows / 7 + 1) {
       double exact = 0, size = 0;
       for (std::size_t k = 0; k < s.k; ++k) {
@@ -99,7 +104,7 @@ bool right(const ba::packed_matrix& w, bool rounded, bool codes, std::vector<flo
         exact += static_cast<double>(a) * static_cast<double>(row[k]);
         size += std::abs(static_cast<double>(a) * static_cast<double>(row[k]));
       }
-      if (!(std::abs(static_cast<double>(y[i * s.n + j]) - exact) <= 0x1p-24 * static_cast<double>(s.k + 2) * size))
+      if (!(std::abs(static_cast<double>(y[i * s.n + j]) - exact) <= (0x1p-24 * static_cast<double>(s.k + 2) + doubt) * size))
         return false;
     }
   }
@@ -119,18 +124,20 @@ void run(benchmark::State& state, const format& f, const shape& s, std::size_t w
   rotation weights(pool, f.type, s);
   std::vector<float> x(s.rows * s.k), y(s.rows * s.n);
   for (std::size_t i = 0; i < x.size(); ++i) x[i] = value(i + 12345);
-  const bool rounded = f.type == ba::dtype::bf16 && f.compute == ba::compute_type::automatic && ba::has_bf16_dot;
+  const ba::product_kind kind = ba::product_of(f.type, f.compute);
   const ba::packed_matrix first = weights.next();
   ba::aligned_buffer<> scratch(ba::project_scratch(first, f.compute, s.rows));
   ba::project(pool, first, f.compute, x.data(), s.k, s.rows, y.data(), s.n, scratch.bytes());
-  const bool codes = ba::is_quantized(f.type) && f.compute == ba::compute_type::automatic;
-  if (!right(first, rounded, codes, x, y, s)) {
+  if (!right(first, kind, x, y, s)) {
     state.SkipWithError("wrong result");
     return;
   }
 
   const bool reading = s.rows <= 4;
-  const limit bound = reading ? limit::reading : rounded ? limit::pairs : codes ? limit::codes : limit::floats;
+  const limit bound = reading                               ? limit::reading
+                      : kind == ba::product_kind::codes     ? limit::codes
+                      : kind == ba::product_kind::floats    ? limit::floats
+                                                            : limit::pairs;
   const auto peak_now = [&] {
     switch (bound) {
       case limit::reading: return bench::read_bandwidth(pool);
@@ -167,15 +174,20 @@ int main(int argc, char** argv) {
                                        {"bf16_widened", ba::dtype::bf16, ba::compute_type::f32},
                                        {"bf16", ba::dtype::bf16, ba::compute_type::automatic},
                                        {"f16", ba::dtype::f16, ba::compute_type::automatic},
+                                       {"f16_many", ba::dtype::f16, ba::compute_type::many_rows},
                                        {"q8_0", ba::dtype::q8_0, ba::compute_type::automatic},
+                                       {"q8_0_many", ba::dtype::q8_0, ba::compute_type::many_rows},
                                        {"q8_0_f32", ba::dtype::q8_0, ba::compute_type::f32},
                                        {"q4_0", ba::dtype::q4_0, ba::compute_type::automatic},
+                                       {"q4_0_many", ba::dtype::q4_0, ba::compute_type::many_rows},
                                        {"q4_1", ba::dtype::q4_1, ba::compute_type::automatic},
                                        {"q5_0", ba::dtype::q5_0, ba::compute_type::automatic},
                                        {"q5_1", ba::dtype::q5_1, ba::compute_type::automatic},
                                        {"q4_k", ba::dtype::q4_k, ba::compute_type::automatic},
+                                       {"q4_k_many", ba::dtype::q4_k, ba::compute_type::many_rows},
                                        {"q5_k", ba::dtype::q5_k, ba::compute_type::automatic},
-                                       {"q6_k", ba::dtype::q6_k, ba::compute_type::automatic}};
+                                       {"q6_k", ba::dtype::q6_k, ba::compute_type::automatic},
+                                       {"q6_k_many", ba::dtype::q6_k, ba::compute_type::many_rows}};
   static constexpr shape shapes[] = {{1, 2048, 8192},   {2, 2048, 8192},   {4, 2048, 8192},    {8, 2048, 8192},   {4, 8192, 2048},
                                      {16, 2048, 8192},  {50, 2048, 2048},  {50, 2048, 8192},   {50, 8192, 2048},
                                      {512, 2048, 2048}, {512, 2048, 8192}, {512, 8192, 2048},  {512, 4096, 14336},
@@ -184,6 +196,9 @@ int main(int argc, char** argv) {
   for (const format& f : formats) {
     if (f.type == ba::dtype::bf16 && f.compute == ba::compute_type::automatic && !ba::has_bf16_dot) continue;
     if (f.type == ba::dtype::f16 && ba::panel_type(f.type) != f.type) continue;
+    if (f.compute == ba::compute_type::many_rows &&
+        ba::product_of(f.type, f.compute) == ba::product_of(f.type, ba::compute_type::automatic))
+      continue;
     for (const shape& s : shapes) {
       if (s.k % ba::block_elements(f.type) != 0) continue;
       for (const std::size_t workers : {1u, 2u}) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // `bench`: time to first token of a published or given shape with seeded random weights. `paper`: FLOPs tables.
 #include <blockattn/analysis/flops.hpp>
+#include <blockattn/kernel/product_kind.hpp>
 #include <blockattn/model/random_weights.hpp>
 
 #include <algorithm>
@@ -143,13 +144,31 @@ result<double> decode_without_context(session& chat, const options& o) {
   return median(speeds);
 }
 
+ba::dtype format_of(std::string_view name) {
+  for (const ba::dtype type : {ba::dtype::f32, ba::dtype::f16, ba::dtype::q8_0, ba::dtype::q4_0, ba::dtype::q4_1,
+                               ba::dtype::q5_0, ba::dtype::q5_1, ba::dtype::q4_k, ba::dtype::q5_k, ba::dtype::q6_k})
+    if (ba::to_string(type) == name) return type;
+  return ba::dtype::bf16;
+}
+
+// What this machine multiplies at most in a kind of product.
+double peak_of(ba::product_kind kind, ba::executor_ref workers) {
+  switch (kind) {
+    case ba::product_kind::floats: return ::bench::fma_peak(workers);
+    case ba::product_kind::codes: return ::bench::code_peak(workers);
+    default: return ::bench::bf16_peak(workers);
+  }
+}
+
 }  // namespace
 
 result<json> bench(const options& o) {
   const auto config = shape_of(o);
   if (!config) return config.error();
-  if (o.format != "f32" && o.format != "bf16")
-    return ba::fail(ba::errc::unsupported, "format: expected f32 or bf16, found ", o.format);
+  const ba::dtype format = format_of(o.format);
+  if (!ba::random_weights::fits(*config, format))
+    return ba::fail(ba::errc::invalid_argument, "format: expected rows in blocks of ", ba::block_elements(format), " for ",
+                    o.format, ", found a shape of dim ", config->dim, " and ffn ", config->ffn);
   // Blocks in a store, and once more as the tail of full mode.
   const ba::kv_shape stored{config->layers, config->kv_heads, config->head_dim,
                             o.common.kv == "f32"    ? ba::dtype::f32
@@ -166,11 +185,11 @@ result<json> bench(const options& o) {
     if (!drawing) return ba::fail(ba::errc::io, "plot: cannot write ", o.plot);
   }
   ba::thread_executor pool(o.common.threads == 0 ? std::thread::hardware_concurrency() : o.common.threads);
-  const ba::dtype format = o.format == "f32" ? ba::dtype::f32 : ba::dtype::bf16;
   progress loading("packing weights");
   const auto weights = ba::random_weights(*config, format);
+  const ba::compute_type compute = o.common.compute == "f32" ? ba::compute_type::f32 : ba::compute_type::automatic;
   const auto bound =
-      model::bind(weights, {.compute = o.common.compute == "f32" ? ba::compute_type::f32 : ba::compute_type::automatic,
+      model::bind(weights, {.compute = compute,
                             .workers = ba::executor_ref(pool),
                             .fingerprint = ba::hash128{1, 1},
                             .progress = [&](std::size_t d, std::size_t t) { loading(d, t); }});
@@ -181,9 +200,9 @@ result<json> bench(const options& o) {
 
   // What this machine can do, in the same run: shares of these carry over to others.
   const double read = ::bench::read_bandwidth(pool);
-  const double products = o.format == "f32" || o.common.compute == "f32" || !ba::has_bf16_dot
-                              ? ::bench::fma_peak(pool)
-                              : ::bench::bf16_peak(pool);
+  const double products = peak_of(compute == ba::compute_type::automatic
+                                      ? ba::product_of(format, ba::compute_type::many_rows)
+                                      : ba::product_of(format, compute), pool);
   // With a plot, contexts halve from the largest down to one block.
   std::vector<std::size_t> contexts{o.context};
   while (drawing.is_open() && contexts.back() / 2 >= o.block_tokens) contexts.push_back(contexts.back() / 2);
@@ -205,8 +224,9 @@ result<json> bench(const options& o) {
   // is the head.
   const double weight_bytes = static_cast<double>(bound->weight_bytes());
   const double unread = config->tied_embeddings ? 0.0
-                                                : static_cast<double>(config->vocab) * static_cast<double>(config->dim) *
-                                                      (format == ba::dtype::f32 ? 4 : 2);
+                                                : static_cast<double>(config->vocab) * static_cast<double>(config->dim) /
+                                                      static_cast<double>(ba::block_elements(format)) *
+                                                      static_cast<double>(ba::block_bytes(format));
   const double kv_bytes = static_cast<double>(chat.shape().payload_bytes(last.tokens));
   const double deep_share = (weight_bytes - unread + kv_bytes) * last.decode_tok_s * 1e-9 / read;
   const double shallow_share = (weight_bytes - unread) * *shallow * 1e-9 / read;

@@ -201,7 +201,8 @@ int main(int argc, char** argv) {
             return found ? std::string() : found.error().message;
           },
           "NAME"));
-  bench->add_option("--format", o.format, "of the weights")->check(CLI::IsMember({"f32", "bf16", "q8_0", "q4_k"}));
+  bench->add_option("--format", o.format, "of the weights")->check(CLI::IsMember(
+      {"f32", "bf16", "f16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q5_k", "q6_k"}));
   bench->add_option("--context", o.context, "tokens of all blocks")->check(cli::whole(1, many));
   bench->add_option("--question", o.question_tokens, "tokens of the question")->check(cli::whole(1, many));
   bench->add_option("--block", o.block_tokens, "tokens of a block")->check(cli::whole(1, many));

@@ -2,6 +2,7 @@
 // `bench` on a shape small enough for a test: every field is there and agrees with the others; the plot is drawn.
 #include <fstream>
 #include <sstream>
+#include <tuple>
 
 #include "../support/temporary_folder.hpp"
 #include "program.hpp"
@@ -52,6 +53,20 @@ TEST_CASE("cli: bench measures a given shape, and draws") {
   CHECK(text.find("nan") == std::string::npos);
 }
 
+TEST_CASE("cli: bench with weights of other formats") {
+  BLOCKATTN_REQUIRE_CLI();
+  // 64 x 64 of each of four projections and gate, up and down, keys and values half of it; 300 x 64 of embeddings.
+  const auto elements = [](std::size_t block, std::size_t bytes) { return (5 * 64 * 64 + 2 * 32 * 64 + 304 * 64) / block * bytes; };
+  for (const auto& [name, block, bytes] : {std::tuple{"q8_0", 32u, 34u}, {"q4_0", 32u, 18u}, {"q5_1", 32u, 24u}}) {
+    const json o = run_json(with({"--no-full", "--format", name}));
+    INFO(o.dump());
+    CHECK(o["format"] == name);
+    CHECK(o["warm_ms"].get<double>() > 0);
+    CHECK(o["weight_bytes"].get<std::size_t>() >= elements(block, bytes));
+    CHECK(o["weight_bytes"].get<std::size_t>() < elements(block, bytes) + 4096);
+  }
+}
+
 TEST_CASE("cli: bench without full attention, and shapes that cannot be") {
   BLOCKATTN_REQUIRE_CLI();
   const json o = run_json(with({"--no-full"}));
@@ -62,4 +77,5 @@ TEST_CASE("cli: bench without full attention, and shapes that cannot be") {
   CHECK(check_refused({"bench", "--head-dim", "33"}, 1).find("even") != std::string::npos);
   check_refused(with({"--plot", "/no/such/folder/x.svg"}), 1);
   check_refused({"bench", "--layers", "0"}, 2);
+  CHECK(check_refused(with({"--format", "q4_k"}), 1).find("blocks of 256") != std::string::npos);
 }

@@ -9,11 +9,11 @@
 #include <cstring>
 #include <random>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "blockattn/core/memory.hpp"
 #include "support/catch.hpp"
+#include "support/executors.hpp"
 
 namespace ba = blockattn;
 
@@ -30,21 +30,6 @@ bool has_tiles() {
 struct source {
   std::mt19937 gen{11};
   float next() { return static_cast<float>(static_cast<double>(gen()) / 2147483648.0 - 1.0); }
-};
-
-// Tasks dealt to threads in turns, the last first.
-struct threads {
-  std::size_t n = 1;
-  [[nodiscard]] std::size_t concurrency() const noexcept { return n; }
-  void for_each(std::size_t tasks, ba::task_ref task) const {
-    std::vector<std::thread> pool;
-    for (std::size_t w = 0; w < n; ++w)
-      pool.emplace_back([=, this] {
-        for (std::size_t i = tasks; i-- > 0;)
-          if (i % n == w) task(w, i);
-      });
-    for (std::thread& t : pool) t.join();
-  }
 };
 
 // The chain as simd/amx.hpp states it.
@@ -179,7 +164,7 @@ TEST_CASE("projections on tiles: the bound, and one chain for any rows and worke
     CHECK(touched == 0);
 
     for (const std::size_t workers : {2u, 5u}) {
-      threads pool{workers};
+      blockattn_test::dealing_executor pool{workers};
       const auto again = p.run(pool, 0, s.m, stride);
       CHECK(std::memcmp(again.data(), y.data(), y.size() * sizeof(float)) == 0);
     }
@@ -239,7 +224,7 @@ TEST_CASE("attention on tiles agrees with attention on vectors", "[amx]") {
         const std::span<const ba::attention_job> jobs(&job, 1);
         ba::aligned_buffer<> scratch((std::size_t{1} << 23) * workers);
         std::memset(scratch.data(), 0xff, scratch.size());  // NaN wherever something is read before it is written
-        threads pool{workers};
+        blockattn_test::dealing_executor pool{workers};
         ba::isa_detail::attend_tasks<Rows>(pool, jobs, shape, scratch.data());
         return out;
       };

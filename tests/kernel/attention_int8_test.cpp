@@ -3,13 +3,13 @@
 #include <cmath>
 #include <cstring>
 #include <random>
-#include <thread>
 #include <vector>
 
-#include "../support/catch.hpp"
 #include "blockattn/core/memory.hpp"
 #include "blockattn/kernel/attention.hpp"
 #include "blockattn/kernel/pack.hpp"
+#include "support/catch.hpp"
+#include "support/executors.hpp"
 
 namespace {
 
@@ -20,21 +20,6 @@ constexpr std::int64_t everything = std::numeric_limits<std::int64_t>::max();
 // Measured: float rows 4e-7 to 2e-6 of the largest value; fixed-point ones 2e-5. Queries here are of size one; a query
 // of size n has n times the error in its scores.
 double bound(compute_type compute) { return compute == compute_type::f32 ? 1e-5 : 1e-4; }
-
-// Runs tasks on real threads, the last task first, dealt in turns.
-struct threads {
-  std::size_t n = 1;
-  [[nodiscard]] std::size_t concurrency() const noexcept { return n; }
-  void for_each(std::size_t tasks, task_ref task) const {
-    std::vector<std::thread> pool;
-    for (std::size_t w = 0; w < n; ++w)
-      pool.emplace_back([=, this] {
-        for (std::size_t i = tasks; i-- > 0;)
-          if (i % n == w) task(w, i);
-      });
-    for (std::thread& t : pool) t.join();
-  }
-};
 
 struct segment_data {
   std::size_t tokens = 0, room = 0, slot = 0;
@@ -292,7 +277,7 @@ TEST_CASE("int8: output bits depend on the row alone", "[attention][int8]") {
     one.out.assign(one.out.size(), -77.0f);
     two.out = std::vector<float>(two.out.size(), -77.0f);
     three.out.assign(three.out.size(), -77.0f);
-    run(p, {three.job(), one.job(), two.job()}, threads{n});
+    run(p, {three.job(), one.job(), two.job()}, blockattn_test::dealing_executor{n});
     CHECK(same(one.out, first));
     CHECK(same(two.out, second));
     CHECK(same(three.out, third));
@@ -363,7 +348,7 @@ TEST_CASE("int8: what is not visible changes nothing", "[attention][int8]") {
   std::memset(data.back().panels.data(), 0xff, data.back().panels.size());
   request dirty(p, 710, 40, data);
   dirty.queries = clean.queries;
-  run(p, {dirty.job()}, threads{2});
+  run(p, {dirty.job()}, blockattn_test::dealing_executor{2});
   CHECK(std::memcmp(dirty.out.data(), clean.out.data(), clean.out.size() * sizeof(float)) == 0);
 }
 

@@ -6,32 +6,17 @@
 #include <cstring>
 #include <numbers>
 #include <random>
-#include <thread>
 #include <vector>
 
-#include "../support/catch.hpp"
 #include "blockattn/core/memory.hpp"
+#include "support/catch.hpp"
+#include "support/executors.hpp"
 
 namespace {
 
 using namespace blockattn;
 
 constexpr std::int64_t everything = std::numeric_limits<std::int64_t>::max();
-
-// Runs tasks on real threads, the last task first, dealt in turns.
-struct threads {
-  std::size_t n = 1;
-  [[nodiscard]] std::size_t concurrency() const noexcept { return n; }
-  void for_each(std::size_t tasks, task_ref task) const {
-    std::vector<std::thread> pool;
-    for (std::size_t w = 0; w < n; ++w)
-      pool.emplace_back([=, this] {
-        for (std::size_t i = tasks; i-- > 0;)
-          if (i % n == w) task(w, i);
-      });
-    for (std::thread& t : pool) t.join();
-  }
-};
 
 // Keys and values of one segment: what the kernel reads, and the same numbers in double. A key is stored with the
 // rotation of its own position t (or of start + t when keys are turned in place).
@@ -460,7 +445,7 @@ TEST_CASE("output bits depend on the row alone", "[attention]") {
       one.out.assign(one.out.size(), -77.0f);
       two.out = std::vector<float>(two.out.size(), -77.0f);
       three.out.assign(three.out.size(), -77.0f);
-      run(p, {none.job(), three.job(), none.job(), one.job(), two.job(), none.job()}, threads{n});
+      run(p, {none.job(), three.job(), none.job(), one.job(), two.job(), none.job()}, blockattn_test::dealing_executor{n});
       CHECK(same(one.out, first));
       CHECK(same(two.out, second));
       CHECK(same(three.out, third));
@@ -491,7 +476,7 @@ TEST_CASE("output bits depend on the row alone", "[attention]") {
       job.positions += t;
       job.tokens = 1;
       job.out = out.data() + t * three.out_stride;
-      run(p, {job}, threads{3});
+      run(p, {job}, blockattn_test::dealing_executor{3});
     }
     CHECK(same(out, third));
   }
@@ -521,7 +506,7 @@ TEST_CASE("what is not visible changes nothing", "[attention]") {
   request neighbour(p, from(0, 50), bad);
   request dirty(p, from(710, tokens), data);
   dirty.queries = clean.queries;
-  run(p, {neighbour.job(), dirty.job(), neighbour.job()}, threads{2});
+  run(p, {neighbour.job(), dirty.job(), neighbour.job()}, blockattn_test::dealing_executor{2});
   CHECK(std::memcmp(dirty.out.data(), clean.out.data(), clean.out.size() * sizeof(float)) == 0);
 }
 

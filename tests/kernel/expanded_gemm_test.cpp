@@ -4,40 +4,28 @@
 #include <blockattn/kernel/gemm.hpp>
 #include <blockattn/kernel/pack.hpp>
 
-#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <limits>
 #include <random>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include <blockattn/core/memory.hpp>
 
 #include "support/catch.hpp"
+#include "support/executors.hpp"
+#include "support/stored_rows.hpp"
 
 namespace ba = blockattn;
 using ba::dtype;
+using blockattn_test::packed_rows;
+using blockattn_test::stored_rows;
 
 namespace {
 
 constexpr dtype quantized[] = {dtype::q8_0, dtype::q4_0, dtype::q4_1, dtype::q5_0,
                                dtype::q5_1, dtype::q4_k, dtype::q5_k, dtype::q6_k};
-
-struct test_executor {
-  std::size_t workers;
-  [[nodiscard]] std::size_t concurrency() const noexcept { return workers; }
-  void for_each(std::size_t n, ba::task_ref task) const {
-    std::atomic<std::size_t> next{0};
-    std::vector<std::thread> threads;
-    for (std::size_t w = 0; w < workers; ++w)
-      threads.emplace_back([&, w] {
-        for (std::size_t i = next++; i < n; i = next++) task(w, n - 1 - i);
-      });
-    for (auto& t : threads) t.join();
-  }
-};
 
 std::vector<float> random_floats(std::size_t n, unsigned seed) {
   std::mt19937 gen(seed);
@@ -46,44 +34,9 @@ std::vector<float> random_floats(std::size_t n, unsigned seed) {
   return v;
 }
 
-// Rows of a type from random bytes, which any codes are; `tame`: with halves of ordinary size.
-struct stored_rows {
-  dtype type;
-  std::size_t rows, cols, row_bytes;
-  std::vector<std::byte> bytes;
-
-  stored_rows(dtype t, std::size_t n, std::size_t k, bool tame = true)
-      : type(t), rows(n), cols(k), row_bytes(k / ba::block_elements(t) * ba::block_bytes(t)), bytes(n * row_bytes) {
-    std::mt19937 gen(static_cast<unsigned>(n * 31 + k));
-    for (std::byte& b : bytes) b = static_cast<std::byte>(gen());
-    if (!tame) return;
-    const std::size_t size = ba::block_bytes(type);
-    for (std::size_t at = 0; at < bytes.size(); at += size) {
-      const std::size_t first = type == dtype::q6_k ? 208 : 0;
-      // 0x28 to 0x2b, of either sign: magnitudes from 1/32 to 1/16.
-      const auto tame_half = [&](std::size_t i) { bytes[at + i + 1] = static_cast<std::byte>((gen() & 0x83) | 0x28); };
-      tame_half(first);
-      if (ba::is_quantized(type) && ba::has_offsets(type)) tame_half(2);
-    }
-  }
-  [[nodiscard]] const std::byte* row(std::size_t i) const { return bytes.data() + i * row_bytes; }
-};
-
-struct packed {
-  ba::packed_matrix matrix;
-  ba::aligned_buffer<> bytes;
-
-  packed(const stored_rows& rows, dtype panels) : matrix{nullptr, panels, rows.rows, rows.cols}, bytes(matrix.bytes()) {
-    std::memset(bytes.data(), 0xff, bytes.size());
-    matrix.data = bytes.data();
-    ba::inline_executor here;
-    ba::pack_weights(here, matrix, bytes.data(), 0, rows.type, rows.bytes.data(), rows.rows);
-  }
-};
-
 constexpr float untouched = -12345.0f;
 
-std::vector<float> run(ba::executor_ref workers, const packed& w, ba::compute_type compute, const float* x,
+std::vector<float> run(ba::executor_ref workers, const packed_rows& w, ba::compute_type compute, const float* x,
                        std::size_t x_stride, std::size_t rows, std::size_t y_stride) {
   std::vector<float> y(rows * y_stride + 1, untouched);
   ba::aligned_buffer<> scratch(ba::project_scratch(w.matrix, compute, rows));
@@ -173,7 +126,7 @@ TEST_CASE("integer products are within their bound of the double result", "[gemm
     for (const std::size_t k : widths(type))
       for (const std::size_t n : {1u, 16u, 31u, 83u}) {
         const stored_rows rows(type, n, k);
-        const packed w(rows, type);
+        const packed_rows w(rows, type);
         for (const std::size_t m : {1u, 2u, 3u, 4u, 5u, 6u, 7u, 13u, 33u}) {
           const std::size_t xs = k + m % 3, ys = n + m % 5;
           const auto x = random_floats(m * xs, static_cast<unsigned>(m));
@@ -199,7 +152,7 @@ TEST_CASE("float products over quantised and f16 panels have the bits of f32 pan
   ba::inline_executor here;
   const auto check = [&](dtype type, std::size_t n, std::size_t k, bool tame) {
     const stored_rows rows(type, n, k, tame);
-    const packed narrow(rows, type), wide(rows, dtype::f32);
+    const packed_rows narrow(rows, type), wide(rows, dtype::f32);
     for (const std::size_t m : {1u, 2u, 5u, 14u, 33u}) {
       const auto x = random_floats(m * k, static_cast<unsigned>(m));
       const auto y = run(here, narrow, ba::compute_type::f32, x.data(), k, m, n);
@@ -222,7 +175,7 @@ TEST_CASE("the bits of a row depend on no other row and no executor, for every p
     for (const ba::compute_type compute : {ba::compute_type::automatic, ba::compute_type::f32}) {
       const std::size_t m = 601, n = 75, k = 1536;
       const stored_rows rows(type, n, k);
-      const packed w(rows, type);
+      const packed_rows w(rows, type);
       const auto x = random_floats(m * k, 6);
       const auto y = run(here, w, compute, x.data(), k, m, n);
       INFO(ba::to_string(type));
@@ -236,7 +189,7 @@ TEST_CASE("the bits of a row depend on no other row and no executor, for every p
         const auto part = run(here, w, compute, x.data() + 11 * k, k, some, n);
         CHECK(std::memcmp(part.data(), y.data() + 11 * n, some * n * sizeof(float)) == 0);
       }
-      test_executor three{3};
+      blockattn_test::racing_executor three{3};
       const auto again = run(three, w, compute, x.data(), k, m, n);
       CHECK(std::memcmp(again.data(), y.data(), y.size() * sizeof(float)) == 0);
     }
@@ -246,7 +199,7 @@ TEST_CASE("a row that is not finite spoils its own outputs only", "[gemm]") {
   ba::inline_executor here;
   const std::size_t m = 7, n = 20, k = 256;
   for (const dtype type : quantized) {
-    const packed w(stored_rows(type, n, k), type);
+    const packed_rows w(stored_rows(type, n, k), type);
     auto x = random_floats(m * k, 2);
     const auto clean = run(here, w, ba::compute_type::automatic, x.data(), k, m, n);
     x[3 * k + 100] = std::numeric_limits<float>::quiet_NaN();
@@ -259,11 +212,11 @@ TEST_CASE("a row that is not finite spoils its own outputs only", "[gemm]") {
 
 TEST_CASE("panels of codes give back their rows, whatever pieces they were packed from", "[pack]") {
   ba::inline_executor here;
-  test_executor two{2};
+  blockattn_test::racing_executor two{2};
   for (const dtype type : quantized)
     for (const std::size_t k : widths(type)) {
       const stored_rows rows(type, 50, k, false);
-      packed w(rows, type);
+      packed_rows w(rows, type);
       std::vector<float> got(k + 1, untouched), expected(k);
       bool back = true;
       for (std::size_t i = 0; i < 50; ++i) {

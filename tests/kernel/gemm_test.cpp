@@ -3,36 +3,20 @@
 #include <blockattn/kernel/gemm.hpp>
 #include <blockattn/kernel/pack.hpp>
 
-#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <limits>
 #include <random>
-#include <thread>
 #include <vector>
 
 #include <blockattn/core/memory.hpp>
 
 #include "support/catch.hpp"
+#include "support/executors.hpp"
 
 namespace ba = blockattn;
 
 namespace {
-
-// Runs tasks on real threads, in an order that differs between runs: task i goes to whoever is free.
-struct test_executor {
-  std::size_t workers;
-  [[nodiscard]] std::size_t concurrency() const noexcept { return workers; }
-  void for_each(std::size_t n, ba::task_ref task) const {
-    std::atomic<std::size_t> next{0};
-    std::vector<std::thread> threads;
-    for (std::size_t w = 0; w < workers; ++w)
-      threads.emplace_back([&, w] {
-        for (std::size_t i = next++; i < n; i = next++) task(w, n - 1 - i);
-      });
-    for (auto& t : threads) t.join();
-  }
-};
 
 std::vector<float> random_floats(std::size_t n, unsigned seed) {
   std::mt19937 gen(seed);
@@ -138,7 +122,7 @@ TEST_CASE("the bits of a row depend on no other row and no executor", "[gemm]") 
         CHECK(std::memcmp(part.data(), y.data() + 11 * n, some * n * sizeof(float)) == 0);
       }
       for (const std::size_t workers : {1u, 2u, 5u}) {
-        test_executor several{workers};
+        blockattn_test::racing_executor several{workers};
         const auto again = run(several, w, f.compute, x.data(), k, m, n);
         CHECK(std::memcmp(again.data(), y.data(), y.size() * sizeof(float)) == 0);
       }

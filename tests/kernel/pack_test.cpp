@@ -2,16 +2,15 @@
 // kernel/pack.hpp: panels against the index formulas of their layouts, element by element.
 #include <blockattn/kernel/pack.hpp>
 
-#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <random>
-#include <thread>
 #include <vector>
 
 #include <blockattn/core/memory.hpp>
 
 #include "support/catch.hpp"
+#include "support/executors.hpp"
 
 namespace ba = blockattn;
 
@@ -69,20 +68,6 @@ float packed_at(const ba::packed_matrix& m, const std::byte* data, std::size_t r
   return ba::widen(reinterpret_cast<const ba::bf16*>(data)[at]);
 }
 
-struct test_executor {
-  std::size_t workers;
-  [[nodiscard]] std::size_t concurrency() const noexcept { return workers; }
-  void for_each(std::size_t n, ba::task_ref task) const {
-    std::atomic<std::size_t> next{0};
-    std::vector<std::thread> threads;
-    for (std::size_t w = 0; w < workers; ++w)
-      threads.emplace_back([&, w] {
-        for (std::size_t i = next++; i < n; i = next++) task(w, i);
-      });
-    for (auto& t : threads) t.join();
-  }
-};
-
 }  // namespace
 
 TEST_CASE("packed weights are where the layout says, and padding is zero", "[pack]") {
@@ -95,7 +80,7 @@ TEST_CASE("packed weights are where the layout says, and padding is zero", "[pac
           ba::packed_matrix m{nullptr, to, rows, cols};
           ba::aligned_buffer<> out(m.bytes());
           std::memset(out.data(), 0xff, out.size());
-          test_executor two{2};
+          blockattn_test::racing_executor two{2};
           ba::pack_weights(two, m, out.data(), 0, from, in.bytes.data(), rows);
           bool right = true;
           for (std::size_t r = 0; r < ba::round_up(rows, 16); ++r)

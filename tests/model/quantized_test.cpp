@@ -117,3 +117,29 @@ TEST_CASE("a model of mixed quantised types computes in f32 what its decoded wei
   ba::session d(rounded, three);
   CHECK(blockattn_test::assembled_logits(d, blocks) == near);
 }
+
+TEST_CASE("random weights of every quantised type have the deviation that is wanted", "[model]") {
+  const auto config = small(true);
+  for (const dtype type : {dtype::q8_0, dtype::q4_0, dtype::q4_1, dtype::q5_0, dtype::q5_1, dtype::q4_k, dtype::q5_k, dtype::q6_k}) {
+    ba::model_config whole = config;
+    whole.ffn = 512;
+    REQUIRE(ba::random_weights::fits(whole, type));
+    CHECK(ba::random_weights::fits(config, type) == (ba::block_elements(type) == 32));  // its ffn is 352
+    const ba::random_weights weights(whole, type, 3, 1.5f);
+    const std::string name = "model.layers.1.mlp.down_proj.weight";
+    const auto info = weights.find(name).value();
+    const auto bytes = weights.load(name).value();
+    REQUIRE(info.type == type);
+    std::vector<float> row(info.cols);
+    double sum = 0, squares = 0;
+    for (std::size_t r = 0; r < info.rows; ++r) {
+      ba::decode_row(type, bytes.bytes().data() + r * (info.bytes / info.rows), info.cols, row.data());
+      for (const float x : row) sum += static_cast<double>(x), squares += static_cast<double>(x) * static_cast<double>(x);
+    }
+    const double n = static_cast<double>(info.rows * info.cols), wanted = 1.5 / std::sqrt(512.0);
+    INFO(ba::to_string(type) << " deviation " << std::sqrt(squares / n) / wanted << " mean " << sum / n / wanted);
+    CHECK(std::abs(std::sqrt(squares / n) / wanted - 1) < 0.1);
+    CHECK(std::abs(sum / n / wanted) < 0.1);
+    CHECK(ba::llama<>::bind(weights).has_value());
+  }
+}

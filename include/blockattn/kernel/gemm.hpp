@@ -16,6 +16,7 @@
 #include "expanded_gemm.hpp"
 #include "gemm_amx.hpp"
 #include "kernel_set.hpp"
+#include "product_kind.hpp"
 #include "tile.hpp"
 
 namespace blockattn::inline v0 {
@@ -197,17 +198,17 @@ void project_as(executor_ref workers, const packed_matrix& w, const float* x, st
 /// Bytes of scratch that `project` needs for `rows` rows: a copy of the rows in the order and type that the kernel
 /// reads; none for few rows of floats. Depends on nothing but the arguments.
 [[nodiscard]] inline std::size_t project_scratch(const packed_matrix& w, compute_type compute, std::size_t rows) noexcept {
+  switch (product_of(w.type, compute)) {
+    case product_kind::pairs: return isa_detail::projection_plan<bf16, row_operand_t<bf16>>(w, rows).scratch_bytes();
+    case product_kind::codes: return isa_detail::expanded_plan<isa_detail::code_product>(w, rows).scratch_bytes(w);
+    case product_kind::tiles: return isa_detail::amx_scratch_bytes(w, rows);
+    case product_kind::floats: break;
+  }
   if (w.type == dtype::f32) return isa_detail::projection_plan<float, float>(w, rows).scratch_bytes();
+  if (w.type == dtype::bf16) return isa_detail::projection_plan<bf16, float>(w, rows).scratch_bytes();
   if (w.type == dtype::f16 && rows <= isa_detail::few_rows)
     return isa_detail::projection_plan<f16, float>(w, rows).scratch_bytes();
-  if (is_quantized(w.type) && compute == compute_type::automatic)
-    return isa_detail::expanded_plan<isa_detail::code_product>(w, rows).scratch_bytes(w);
-  if (w.type != dtype::bf16) return isa_detail::expanded_plan<isa_detail::float_product>(w, rows).scratch_bytes(w);
-  if (compute == compute_type::f32) return isa_detail::projection_plan<bf16, float>(w, rows).scratch_bytes();
-#if BLOCKATTN_HAS_AMX
-  if (amx_granted()) return isa_detail::amx_plan(w, rows).scratch_bytes();
-#endif
-  return isa_detail::projection_plan<bf16, row_operand_t<bf16>>(w, rows).scratch_bytes();
+  return isa_detail::expanded_plan<isa_detail::float_product>(w, rows).scratch_bytes(w);
 }
 
 /// y(rows, w.rows) = x(rows, w.cols) W^T. Strides are in floats; `y_stride >= w.rows`, `x_stride >= w.cols`; nothing
@@ -215,7 +216,7 @@ void project_as(executor_ref workers, const packed_matrix& w, const float* x, st
 ///
 /// Row i of y has the same bits for any number of rows beside it and any executor. Thread safety: calls with different
 /// y and scratch may run at the same time. Work: rows * w.rows * w.cols multiply-adds; for one row the time is that of
-/// reading the weights once.
+/// reading the weights once. Memory: `scratch`, and up to 64 KiB of each worker's stack.
 inline void project(executor_ref workers, const packed_matrix& w, compute_type compute, const float* x,
                     std::size_t x_stride, std::size_t rows, float* y, std::size_t y_stride,
                     std::span<std::byte> scratch) noexcept {
@@ -223,22 +224,24 @@ inline void project(executor_ref workers, const packed_matrix& w, compute_type c
   if (rows == 0 || w.rows == 0) return;
   if (w.cols == 0) {
     for (std::size_t r = 0; r < rows; ++r) std::fill_n(y + r * y_stride, w.rows, 0.0f);
-  } else if (w.type == dtype::f32) {
+    return;
+  }
+  switch (product_of(w.type, compute)) {
+    case product_kind::pairs:
+      return isa_detail::project_as<bf16, row_operand_t<bf16>>(workers, w, x, x_stride, rows, y, y_stride, scratch);
+    case product_kind::codes:
+      return isa_detail::project_expanded<isa_detail::code_product>(workers, w, x, x_stride, rows, y, y_stride, scratch);
+    case product_kind::tiles: return isa_detail::project_amx(workers, w, x, x_stride, rows, y, y_stride, scratch);
+    case product_kind::floats: break;
+  }
+  if (w.type == dtype::f32) {
     isa_detail::project_as<float, float>(workers, w, x, x_stride, rows, y, y_stride, scratch);
+  } else if (w.type == dtype::bf16) {
+    isa_detail::project_as<bf16, float>(workers, w, x, x_stride, rows, y, y_stride, scratch);
   } else if (w.type == dtype::f16 && rows <= isa_detail::few_rows) {
     isa_detail::project_as<f16, float>(workers, w, x, x_stride, rows, y, y_stride, scratch);
-  } else if (is_quantized(w.type) && compute == compute_type::automatic) {
-    isa_detail::project_expanded<isa_detail::code_product>(workers, w, x, x_stride, rows, y, y_stride, scratch);
-  } else if (w.type != dtype::bf16) {
-    isa_detail::project_expanded<isa_detail::float_product>(workers, w, x, x_stride, rows, y, y_stride, scratch);
-  } else if (compute == compute_type::f32) {
-    isa_detail::project_as<bf16, float>(workers, w, x, x_stride, rows, y, y_stride, scratch);
-#if BLOCKATTN_HAS_AMX
-  } else if (amx_granted()) {
-    isa_detail::project_amx(workers, w, x, x_stride, rows, y, y_stride, scratch);
-#endif
   } else {
-    isa_detail::project_as<bf16, row_operand_t<bf16>>(workers, w, x, x_stride, rows, y, y_stride, scratch);
+    isa_detail::project_expanded<isa_detail::float_product>(workers, w, x, x_stride, rows, y, y_stride, scratch);
   }
 }
 

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: MIT
-/// Projections with bf16 weights on AMX: y = x W^T, the part of kernel/gemm.hpp that runs on tile registers.
+/// Projections on tile registers: y = x W^T, the part of kernel/gemm.hpp for AMX.
 ///
-/// Rows are rounded once and laid out so that every operand is one tile of consecutive bytes. K is cut into blocks whose
-/// sums are carried through y as floats, which is exact; so an output is one chain (simd/amx.hpp) for any number of rows,
-/// any task and any executor.
+/// Weights of bf16 are multiplied where they lie. Quantised weights and f16 are decoded into a buffer of pairs
+/// (kernel/expand_pairs.hpp), a block of K of a few panels at a time, which all rows of a task share. Rows are rounded once
+/// and laid out so that every operand is one tile of consecutive bytes. K is cut into blocks whose sums are carried through
+/// y as floats, which is exact; so an output is one chain (simd/amx.hpp) for any number of rows, any task and any executor.
 #pragma once
 
 #include <algorithm>
 #include <span>
 
+#include "expand_pairs.hpp"
 #include "kernel_set.hpp"
 #include "tile_amx.hpp"
 
@@ -19,19 +21,19 @@ inline namespace BLOCKATTN_ISA {
 
 namespace isa_detail {
 
-/// How a product is cut.
+/// How a product is cut. `of_height`: the runs of a block of K, for tiles of so many rows.
 struct amx_plan {
-  // Two panels of a block take 64 KiB, its rows 64 KiB for every 32 of them: both stream from the L2 cache.
-  static constexpr std::size_t block_runs = 64;
   static constexpr std::size_t most_tiles = 8;  // 1 MiB of rows of one block, half of the L2 cache of these processors
 
-  std::size_t rows, runs, height = 0, tiles = 0, blocks;
+  std::size_t rows, runs, height = 0, tiles = 0, block_runs = 1, blocks = 0;
 
-  amx_plan(const packed_matrix& w, std::size_t n) noexcept
-      : rows(n), runs(ceil_div(w.cols, amx_depth)), blocks(ceil_div(runs, block_runs)) {
+  amx_plan(const packed_matrix& w, std::size_t n, std::size_t (*of_height)(std::size_t) noexcept) noexcept
+      : rows(n), runs(ceil_div(w.cols, amx_depth)) {
     if (n == 0) return;
     height = ceil_div(n, ceil_div(n, amx_rows));
     tiles = ceil_div(n, height);
+    block_runs = of_height(height);
+    blocks = ceil_div(runs, block_runs);
   }
   [[nodiscard]] std::size_t scratch_bytes() const noexcept { return tiles * height * runs * amx_depth * sizeof(bf16); }
   [[nodiscard]] std::size_t runs_of(std::size_t block) const noexcept {
@@ -47,7 +49,7 @@ struct amx_plan {
 /// One tile of rows in one block of K, rounded; rows and elements behind the last are zero.
 inline void amx_pack_rows(const amx_plan& plan, std::size_t cols, const float* x, std::size_t x_stride,
                           std::size_t block, std::size_t tile, bf16* out) noexcept {
-  const std::size_t first = block * amx_plan::block_runs * amx_depth, runs = plan.runs_of(block);
+  const std::size_t first = block * plan.block_runs * amx_depth, runs = plan.runs_of(block);
   const std::size_t n = std::min(runs * amx_depth, cols - first);
   const std::size_t run_stride = plan.height * amx_depth;
   for (std::size_t r = 0; r < plan.height; ++r) {
@@ -83,9 +85,57 @@ inline void amx_multiply_ragged(std::size_t height, std::size_t groups, std::siz
   for (std::size_t r = 0; r < rows; ++r) std::copy_n(copy + r * width, columns, out + r * out_stride);
 }
 
-inline void project_amx(executor_ref workers, const packed_matrix& w, const float* x, std::size_t x_stride,
-                        std::size_t rows, float* y, std::size_t y_stride, std::span<std::byte> scratch) noexcept {
-  const amx_plan plan(w, rows);
+/// Panels of bf16, multiplied where they lie.
+struct stored_pairs {
+  // Two panels of a block take 64 KiB, its rows 64 KiB for every 32 of them: both stream from the L2 cache.
+  static constexpr std::size_t block_runs(std::size_t) noexcept { return 64; }
+
+  explicit stored_pairs(const packed_matrix& w) noexcept : w_(w) {}
+  [[nodiscard]] const bf16* panels(std::size_t panel, std::size_t, std::size_t run, std::size_t) noexcept {
+    return reinterpret_cast<const bf16*>(w_.data + panel * w_.panel_bytes()) + run * amx_depth * panel_width;
+  }
+  [[nodiscard]] std::size_t group_stride(std::size_t) const noexcept { return w_.panel_bytes() / sizeof(bf16); }
+  /// Whether a tile should prefetch the panels after those it multiplies.
+  static constexpr bool ahead = true;
+
+ private:
+  const packed_matrix& w_;
+};
+
+/// Panels of quantised weights or f16, decoded into a buffer.
+struct expanded_pairs {
+  static constexpr std::size_t room = 64;  // tiles: 64 KiB, half of them are read again from the L2 cache
+  static constexpr std::size_t block_runs(std::size_t height) noexcept { return room / amx_groups(height); }
+
+  explicit expanded_pairs(const packed_matrix& w) noexcept : w_(w) {}
+  [[nodiscard]] const bf16* panels(std::size_t panel, std::size_t groups, std::size_t run, std::size_t runs) noexcept {
+    const std::size_t bytes = w_.panel_bytes();
+    for (std::size_t g = 0; g < groups; ++g) {
+      const std::byte* const from = w_.data + (panel + g) * bytes;
+      const std::byte* const next = panel + groups + g < ceil_div(w_.rows, panel_width) ? from + groups * bytes : nullptr;
+      bf16* const to = buffer_ + g * runs * pair_run_elements;
+      if (w_.type == dtype::f16) {
+        constexpr std::size_t run_bytes = pair_run_elements * sizeof(f16);
+        expand_half_pairs(from + run * run_bytes, std::min(runs * amx_depth, w_.cols - run * amx_depth),
+                          next == nullptr ? nullptr : next + run * run_bytes, to);
+      } else {
+        expand_pairs(code_panels{w_.type, w_.cols}, from, run, runs, next, to);
+      }
+    }
+    return buffer_;
+  }
+  [[nodiscard]] std::size_t group_stride(std::size_t runs) const noexcept { return runs * pair_run_elements; }
+  static constexpr bool ahead = false;
+
+ private:
+  const packed_matrix& w_;
+  alignas(alignment) bf16 buffer_[room * pair_run_elements];
+};
+
+template <class Panels>
+void project_tiles(executor_ref workers, const packed_matrix& w, const float* x, std::size_t x_stride, std::size_t rows,
+                 float* y, std::size_t y_stride, std::span<std::byte> scratch) noexcept {
+  const amx_plan plan(w, rows, &Panels::block_runs);
   BLOCKATTN_EXPECTS(scratch.size() >= plan.scratch_bytes());
   bf16* const packed = reinterpret_cast<bf16*>(scratch.data());
   const auto pack = [&](std::size_t i) {
@@ -116,45 +166,72 @@ inline void project_amx(executor_ref workers, const packed_matrix& w, const floa
     const std::size_t first_panel = task / row_groups * task_panels;
     const std::size_t last_panel = std::min(panels, first_panel + task_panels);
     const amx_tiles shape(plan.height);
+    Panels from(w);
     amx_operands o;
     o.row_stride = amx_depth;
     o.run_stride = plan.height * amx_depth;
     o.step_stride = panel_width * 2;
-    o.group_stride = panel_bytes / sizeof(bf16);
     o.out_stride = y_stride;
-    for (std::size_t block = 0; block < plan.blocks; ++block) {
+    // All rows of the task times the panels from `panel` on, in one block.
+    const auto multiply = [&](std::size_t block, std::size_t panel) {
+      const std::size_t first_run = block * plan.block_runs, runs = plan.runs_of(block);
+      const std::size_t groups = std::min(widest, last_panel - panel);
       o.accumulate = block != 0;
-      const std::size_t first_step = block * amx_plan::block_runs * amx_steps;
-      o.steps = std::min(plan.runs_of(block) * amx_steps, ceil_div(w.cols, 2) - first_step);
-      const auto panel_at = [&](std::size_t panel) {
-        return reinterpret_cast<const bf16*>(w.data + panel * panel_bytes) + first_step * o.step_stride;
-      };
-      for (std::size_t panel = first_panel; panel < last_panel; panel += widest) {
-        const std::size_t groups = std::min(widest, last_panel - panel);
-        // The next panels are on their way while these are multiplied, a part with each tile of rows.
-        const bool more = panel + 2 * widest <= last_panel;
-        const std::size_t lines = more ? ceil_div(amx_steps, count) : 0;
-        o.panel = panel_at(panel);
-        for (std::size_t tile = first_tile; tile < last_tile; ++tile) {
-          o.rows = packed + plan.packed_at(block, tile);
-          o.out = y + tile * plan.height * y_stride + panel * panel_width;
-          const std::size_t done = (tile - first_tile) * lines;
-          o.next_lines = done < amx_steps ? lines : 0;
-          o.next = more ? panel_at(panel + widest) + done * plan.runs_of(block) * panel_width * 2 : nullptr;
-          const std::size_t columns = std::min(groups * panel_width, w.rows - panel * panel_width);
-          if (plan.rows_of(tile) == plan.height && columns == groups * panel_width) {
-            amx_multiply(plan.height, groups, o);
-          } else {
-            amx_multiply_ragged(plan.height, groups, plan.rows_of(tile), columns, o);
-          }
+      o.steps = std::min(runs * amx_steps, ceil_div(w.cols, 2) - first_run * amx_steps);
+      o.panel = from.panels(panel, groups, first_run, runs);
+      o.group_stride = from.group_stride(runs);
+      // The next panels are on their way while these are multiplied, a part with each tile of rows.
+      const bool more = Panels::ahead && panel + 2 * widest <= last_panel;
+      const std::size_t lines = more ? ceil_div(amx_steps, count) : 0;
+      const bf16* const next = more ? from.panels(panel + widest, groups, first_run, runs) : nullptr;
+      for (std::size_t tile = first_tile; tile < last_tile; ++tile) {
+        o.rows = packed + plan.packed_at(block, tile);
+        o.out = y + tile * plan.height * y_stride + panel * panel_width;
+        const std::size_t done = (tile - first_tile) * lines;
+        o.next_lines = done < amx_steps ? lines : 0;
+        o.next = more ? next + done * runs * panel_width * 2 : nullptr;
+        const std::size_t columns = std::min(groups * panel_width, w.rows - panel * panel_width);
+        if (plan.rows_of(tile) == plan.height && columns == groups * panel_width) {
+          amx_multiply(plan.height, groups, o);
+        } else {
+          amx_multiply_ragged(plan.height, groups, plan.rows_of(tile), columns, o);
         }
       }
+    };
+    if (count == 1) {  // rows stay in the nearest cache: read the weights as they lie
+      for (std::size_t panel = first_panel; panel < last_panel; panel += widest)
+        for (std::size_t block = 0; block < plan.blocks; ++block) multiply(block, panel);
+    } else {
+      for (std::size_t block = 0; block < plan.blocks; ++block)
+        for (std::size_t panel = first_panel; panel < last_panel; panel += widest) multiply(block, panel);
     }
   });
 }
 
+inline void project_amx(executor_ref workers, const packed_matrix& w, const float* x, std::size_t x_stride,
+                        std::size_t rows, float* y, std::size_t y_stride, std::span<std::byte> scratch) noexcept {
+  (w.type == dtype::bf16 ? &project_tiles<stored_pairs> : &project_tiles<expanded_pairs>)(workers, w, x, x_stride, rows, y,
+                                                                                          y_stride, scratch);
+}
+[[nodiscard]] inline std::size_t amx_scratch_bytes(const packed_matrix& w, std::size_t rows) noexcept {
+  return amx_plan(w, rows, &stored_pairs::block_runs).scratch_bytes();  // for any length of blocks
+}
+
 }  // namespace isa_detail
 
+}  // namespace BLOCKATTN_ISA
+}  // namespace blockattn::inline v0
+
+#else
+
+namespace blockattn::inline v0 {
+inline namespace BLOCKATTN_ISA {
+namespace isa_detail {
+// Never called (`product_of`): they spare their callers the question.
+inline void project_amx(executor_ref, const packed_matrix&, const float*, std::size_t, std::size_t, float*, std::size_t,
+                        std::span<std::byte>) noexcept {}
+[[nodiscard]] inline std::size_t amx_scratch_bytes(const packed_matrix&, std::size_t) noexcept { return 0; }
+}  // namespace isa_detail
 }  // namespace BLOCKATTN_ISA
 }  // namespace blockattn::inline v0
 

@@ -40,11 +40,18 @@ struct packed_matrix {
   [[nodiscard]] constexpr std::size_t bytes() const noexcept { return ceil_div(rows, panel_width) * panel_bytes(); }
 };
 
-/// How a product with bf16 or quantised weights is computed. `automatic`: by products of bf16 pairs where the instruction
-/// set has them (the row is rounded to bf16), else in float; of 8-bit codes for quantised weights (the row is rounded to
-/// codes of 8 bits in groups of 32, kernel/code_rows.hpp). `f32`: in float with the weights as they decode, rows not
-/// rounded. Weights in f32 and f16 are always multiplied in float.
-enum class compute_type : std::uint8_t { automatic, f32 };
+/// How a product is computed. Weights in f32 are multiplied in float by all of them.
+enum class compute_type : std::uint8_t {
+  /// bf16: by products of bf16 pairs where the instruction set has them (the row is rounded to bf16), else in float.
+  /// Quantised: by products of 8-bit codes (the row is rounded to codes in groups of 32, kernel/code_rows.hpp).
+  /// f16: in float.
+  automatic,
+  /// In float with the weights as they decode, rows not rounded.
+  f32,
+  /// As `automatic`, by what is fastest for tens of rows and more: on tile registers quantised weights and f16, too,
+  /// become pairs of bf16 (row and decoded weight are rounded to bf16). Slower for a few rows.
+  many_rows
+};
 
 /// A run of stored keys and values that queries attend to: a placed block, or the tokens that a context owns; of one
 /// layer, all key/value heads.

@@ -221,16 +221,20 @@ void llama<Kernels, Allocator>::forward(const forward_pass& pass, const kv_shape
     aim_at_layer(l);
     kernel_scratch = std::max(kernel_scratch, Kernels::attend_scratch(workers.concurrency(), jobs, shape));
   }
+  // Rows whose logits are wanted are few: behind the last attention they are computed as decoded rows are.
+  const bool many = compute_ == compute_type::automatic && !pass.decodes;
+  compute_type compute = many ? compute_type::many_rows : compute_;
   for (const layer& any : layers_)  // types may differ from layer to layer
     for (const stacked_matrix* w : {&any.qkv, &any.out, &any.gate_up, &any.down, &head_})
       for (std::size_t p = 0; p < w->parts; ++p)
-        kernel_scratch = std::max(kernel_scratch, Kernels::project_scratch(w->part[p], compute_, rows));
+        for (const compute_type how : {compute, compute_})
+          kernel_scratch = std::max(kernel_scratch, Kernels::project_scratch(w->part[p], how, rows));
   const auto work = scratch.template take<std::byte>(kernel_scratch);
 
   const auto project = [&](const stacked_matrix& w, const float* in, std::size_t in_stride, std::size_t n, float* out,
                            std::size_t out_stride) {
     for (std::size_t p = 0; p < w.parts; out += w.part[p++].rows)
-      Kernels::project(workers, w.part[p], compute_, in, in_stride, n, out, out_stride, work);
+      Kernels::project(workers, w.part[p], compute, in, in_stride, n, out, out_stride, work);
   };
 
   // What a sublayer made joins the residual stream, normed before where the model has post norms.
@@ -272,6 +276,7 @@ void llama<Kernels, Allocator>::forward(const forward_pass& pass, const kv_shape
 
     // After the last attention only the rows whose logits are wanted go on.
     if (last) {
+      compute = compute_;
       live = pass.logits.size();
       for (std::size_t i = 0; i < live; ++i) {
         const std::size_t r = pass.logits[i].row;

@@ -47,6 +47,7 @@ struct forward_pass {
   std::span<const pass_logits> logits;        // rows ascending
   const float* key_factors = nullptr;         // (layers, kv_heads, head_dim): keys are divided by them, queries
                                               // multiplied; null: all are 1
+  bool decodes = false;                       // one row of each sequence: projections read weights rather than multiply
 };
 
 namespace detail {

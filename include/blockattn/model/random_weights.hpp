@@ -3,25 +3,35 @@
 /// and for tests. The text of such a model is noise; its arithmetic is not.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "../core/hash.hpp"
+#include "../kernel/quantize.hpp"
 #include "weights.hpp"
 
 namespace blockattn::inline v0 {
 
 /// A weights_source. The same configuration, element type and seed give the same bytes on every machine. Matrices are
-/// uniform with standard deviation `spread / sqrt(cols)`, norms lie in [0.75, 1.25], biases in [-0.25, 0.25].
+/// uniform with standard deviation `spread / sqrt(cols)`, norms lie in [0.75, 1.25], biases in [-0.25, 0.25]. Matrices of
+/// quantised types are random codes, of this deviation within a tenth.
 class random_weights {
  public:
-  /// `type` of the matrices: f32, bf16 or f16; vectors are f32.
+  /// `type` of the matrices, any weight type; a quantised one needs a configuration that it `fits`. Vectors are f32.
   explicit random_weights(model_config config, dtype type = dtype::f32, std::uint64_t seed = 1, float spread = 1.0f)
       : config_(std::move(config)), type_(type), seed_(seed), spread_(spread) {
-    BLOCKATTN_EXPECTS(type == dtype::f32 || type == dtype::bf16 || type == dtype::f16);
+    BLOCKATTN_EXPECTS(is_weight_type(type) && fits(config_, type));
+  }
+
+  /// Whether rows of all matrices are whole blocks of a type.
+  [[nodiscard]] static bool fits(const model_config& c, dtype type) noexcept {
+    const std::size_t block = block_elements(type);
+    return c.dim % block == 0 && c.ffn % block == 0 && std::size_t{c.heads} * c.head_dim % block == 0;
   }
 
   [[nodiscard]] const model_config& config() const noexcept { return config_; }
@@ -30,7 +40,7 @@ class random_weights {
     const auto is = shape_of(name);
     if (!is) return std::nullopt;
     const dtype type = is_matrix(*is) ? type_ : dtype::f32;
-    return tensor_info{type, is->rows, is->cols, is->rows * is->cols * block_bytes(type)};
+    return tensor_info{type, is->rows, is->cols, is->rows * (is->cols / block_elements(type)) * block_bytes(type)};
   }
 
   [[nodiscard]] result<tensor_bytes> load(std::string_view name) const {
@@ -38,6 +48,10 @@ class random_weights {
     if (!info) return fail(errc::bad_format, "tensor ", name, " is not part of the model");
     std::vector<std::byte> bytes(info->bytes);
     const std::uint64_t key = hasher(seed_).text(name).finish().low;
+    if (is_quantized(info->type)) {
+      fill_codes(info->type, spread_ / std::sqrt(static_cast<float>(info->cols)), key, bytes);
+      return tensor_bytes(std::move(bytes));
+    }
     const bool norm = name.find("norm") != std::string_view::npos, bias = ends_with(name, ".bias");
     // A uniform number of width w has standard deviation w / sqrt(12).
     const float width = norm || bias ? 0.5f : spread_ * std::sqrt(12.0f / static_cast<float>(info->cols));
@@ -100,13 +114,32 @@ class random_weights {
     return std::nullopt;
   }
 
-  // 24 bits of a mixed counter (splitmix64), as a number in [0, 1).
-  static float uniform(std::uint64_t counter) noexcept {
+  // Blocks of any codes, whose halves make the deviation; offsets move their middle to zero.
+  static void fill_codes(dtype type, float deviation, std::uint64_t key, std::vector<std::byte>& bytes) noexcept {
+    for (std::size_t i = 0; i < bytes.size(); i += 8) {
+      const std::uint64_t x = mix(key + i / 8);
+      std::memcpy(bytes.data() + i, &x, std::min<std::size_t>(8, bytes.size() - i));
+    }
+    const auto half_range = static_cast<float>(1 << (code_bits(type) - 1));
+    // Root mean squares: of codes about their middle, and what the factors of k-types make of it. Those of q6_k are bytes
+    // with a sign; others have six bits, and so have their minimums, which vary beside them.
+    const float of_codes = half_range / std::sqrt(3.0f);
+    const float of_factors = block_elements(type) != 256 ? 1.0f : type == dtype::q6_k ? 74.0f : 57.0f;
+    const float scale = deviation / (of_codes * of_factors);
+    const f16 halves[] = {to_f16(scale), to_f16(block_elements(type) == 256 ? half_range * scale : -half_range * scale)};
+    const std::size_t size = block_bytes(type), at = type == dtype::q6_k ? size - 2 : 0;
+    for (std::size_t i = at; i < bytes.size(); i += size) std::memcpy(bytes.data() + i, halves, has_offsets(type) ? 4 : 2);
+  }
+
+  // A mixed counter (splitmix64).
+  static std::uint64_t mix(std::uint64_t counter) noexcept {
     std::uint64_t x = counter * 0x9e3779b97f4a7c15u;
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
     x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-    return static_cast<float>((x ^ (x >> 31)) >> 40) * 0x1.0p-24f;
+    return x ^ (x >> 31);
   }
+  // 24 bits of it, as a number in [0, 1).
+  static float uniform(std::uint64_t counter) noexcept { return static_cast<float>(mix(counter) >> 40) * 0x1.0p-24f; }
   template <class T>
   static void put(std::vector<std::byte>& bytes, std::size_t i, T value) noexcept {
     std::memcpy(bytes.data() + i * sizeof(T), &value, sizeof(T));

@@ -363,7 +363,7 @@ result<void> session<Model, Executor, Allocator>::decode(
     sequences[i] = {i, 1, sources.sources, sequence.tail_layer(0), sequence.tail_capacity(), slots[i]};
     wanted[i] = {i, sequence.logits().data()};
   }
-  model_->forward({ids, positions, sequences, wanted, factors()}, shape(), workers_, scratch_);
+  model_->forward({ids, positions, sequences, wanted, factors(), true}, shape(), workers_, scratch_);
   for (std::size_t i = 0; i < n; ++i) {
     contexts[i]->commit_append(ids.subspan(i, 1));
     contexts[i]->set_has_logits();

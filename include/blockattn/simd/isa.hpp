@@ -12,7 +12,8 @@
 // Some compilers spell these without the underscore.
 #if ((defined(__AMX_TILE__) && defined(__AMX_BF16__)) || (defined(__AMXTILE__) && defined(__AMXBF16__))) && \
     defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__) && \
-    defined(__AVX512BF16__) && defined(__AVX512VNNI__) && defined(__linux__) && defined(__x86_64__)
+    defined(__AVX512BF16__) && defined(__AVX512VNNI__) && defined(__AVX512VBMI__) && defined(__linux__) &&              \
+    defined(__x86_64__)
 #define BLOCKATTN_HAS_AMX 1
 #else
 #define BLOCKATTN_HAS_AMX 0
