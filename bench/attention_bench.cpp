@@ -40,7 +40,7 @@ const limits& measured(std::size_t threads) {
   return of;
 }
 
-// range: tokens, keys before them, element type (0 f32, 1 bf16, 2 int8), threads, query heads.
+// range: tokens, keys before them, element type (0 f32, 1 bf16, 2 int8, 3 int8 as for many rows), threads, query heads.
 void attention(benchmark::State& state) {
   const auto tokens = static_cast<std::size_t>(state.range(0)), keys = static_cast<std::size_t>(state.range(1));
   const dtype type = state.range(2) == 0 ? dtype::f32 : state.range(2) == 1 ? dtype::bf16 : dtype::i8;
@@ -51,6 +51,12 @@ void attention(benchmark::State& state) {
   shape.kv_heads = 8;
   shape.head_dim = 64;
   shape.type = type;
+  shape.compute = state.range(2) == 3 ? compute_type::many_rows : compute_type::automatic;
+  if (state.range(2) == 3 && !uses_tile_registers(type, shape.compute)) {
+    state.SkipWithError("the same as type 2: no tile registers");
+    return;
+  }
+  const bool on_tiles = uses_tile_registers(type, shape.compute);
   shape.scale = 0.125f;
   shape.rotary_dim = 64;
   const kv_shape kv{1, shape.kv_heads, shape.head_dim, type};
@@ -180,14 +186,14 @@ void attention(benchmark::State& state) {
   const double bytes = static_cast<double>(kv.layer_bytes(keys)) / median / 1e9;
   state.counters["GFLOP/s"] = flops;
   // 16-bit products with int8 run at the rate of bf16 ones on vector registers (AVX-512 VNNI beside BF16).
-  const double peak = type == dtype::f32 ? limit.f32 : type == dtype::bf16 ? limit.bf16 : limit.vector_bf16;
+  const double peak = type == dtype::f32 ? limit.f32 : on_tiles ? limit.bf16 : limit.vector_bf16;
   state.counters["share"] = flops / peak;
   state.counters["peak"] = peak;
   state.counters["bytes/token"] = static_cast<double>(kv.layer_bytes(512)) / 512;
-  if (type == dtype::bf16) state.counters["vector_share"] = flops / limit.vector_bf16;
+  if (on_tiles) state.counters["vector_share"] = flops / limit.vector_bf16;
   state.counters["GB/s"] = bytes;
   const limits& one = measured(1);
-  const double one_peak = type == dtype::f32 ? one.f32 : type == dtype::bf16 ? one.bf16 : one.vector_bf16;
+  const double one_peak = type == dtype::f32 ? one.f32 : on_tiles ? one.bf16 : one.vector_bf16;
   state.counters["cpu_share"] = flops * median / least / one_peak;
   state.counters["read_share"] = bytes / limit.read;
 }
@@ -195,7 +201,7 @@ void attention(benchmark::State& state) {
 void cases(benchmark::internal::Benchmark* b) {
   b->ArgNames({"tokens", "keys", "type", "threads", "heads"})->Unit(benchmark::kMillisecond)->UseRealTime();
   for (int threads : {1, 2})
-    for (int type : {0, 1, 2}) {
+    for (int type : {0, 1, 2, 3}) {
       for (int keys : {4096, 32768}) b->Args({50, keys, type, threads, 32});
       b->Args({512, 8192, type, threads, 32});
       b->Args({512, 0, type, threads, 32});

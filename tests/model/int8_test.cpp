@@ -227,10 +227,11 @@ TEST_CASE("int8: decoding appends to the tail at every slot of a lane; forks and
       continue;
     }
     session.decode(context, blocks[2][i]).value();
-    // A code may fall on the other side of a tie: equal within a rounding, not in bits.
+    // A code may fall on the other side of a tie, and on tile registers prefill rounds queries to bf16: equal within a few
+    // roundings, not in bits.
     const std::vector<float> row(all.begin() + static_cast<std::ptrdiff_t>(i * config.vocab),
                                  all.begin() + static_cast<std::ptrdiff_t>((i + 1) * config.vocab));
-    CHECK(largest_difference(std::vector<float>(context.logits().begin(), context.logits().end()), row) < 0.02);
+    CHECK(largest_difference(std::vector<float>(context.logits().begin(), context.logits().end()), row) < 0.04);
   }
 }
 

@@ -139,7 +139,7 @@ TEST_CASE("random weights of every quantised type have the deviation that is wan
     const double n = static_cast<double>(info.rows * info.cols), wanted = 1.5 / std::sqrt(512.0);
     INFO(ba::to_string(type) << " deviation " << std::sqrt(squares / n) / wanted << " mean " << sum / n / wanted);
     CHECK(std::abs(std::sqrt(squares / n) / wanted - 1) < 0.1);
-    CHECK(std::abs(sum / n / wanted) < 0.1);
+    CHECK(std::abs(sum / n / wanted) < 0.2);  // 16 codes have half of one to one side
     CHECK(ba::llama<>::bind(weights).has_value());
   }
 }

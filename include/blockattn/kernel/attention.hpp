@@ -31,6 +31,7 @@
 
 #include "attention_int8.hpp"
 #include "attention_plan.hpp"
+#include "expand_pairs.hpp"
 #include "softmax.hpp"
 
 namespace blockattn::inline v0 {
@@ -38,14 +39,18 @@ inline namespace BLOCKATTN_ISA {
 
 namespace isa_detail {
 
-// The rows of one task, and the keys and values that they meet. `Tiles` multiplies (product_tiles.hpp).
-template <element Panel, class Tiles>
+// The rows of one task, and the keys and values that they meet. `Tiles` multiplies (product_tiles.hpp). Panel: what is
+// stored; of int8, the codes of a step become bf16 first, and their scales meet scores and weights.
+template <class Panel, class Tiles>
 class task_rows {
   using row = typename Tiles::row;
   static constexpr std::size_t lane = Tiles::lane;
+  static constexpr bool is_coded = std::is_same_v<Panel, std::int8_t>;
+  using operand = std::conditional_t<is_coded, bf16, Panel>;
 
  public:
-  using workspace = attention_workspace<row, Tiles::band_rows>;
+  using workspace = std::conditional_t<is_coded, expanding_workspace<row, Tiles::band_rows>,
+                                       attention_workspace<row, Tiles::band_rows>>;
 
   task_rows(const attention_job& job, const attention_shape& shape, const attention_task& task,
             const workspace& memory) noexcept
@@ -187,12 +192,29 @@ class task_rows {
                            at / panel_width * kv.key_tile();
     const Panel* const v = reinterpret_cast<const Panel*>(segment.values + task_.kv_head * segment.value_stride) +
                            at / panel_width * kv.value_tile();
+    const operand *keys_of, *values_of;
+    if constexpr (is_coded) {
+      // The rows of a task share what is decoded; tiles that none of them sees are left out.
+      const std::size_t tiles = last_ - first_;
+      expand_int8(k + first_ * kv.key_tile(), tiles * kv.key_tile() / (4 * panel_width), 1,
+                  w_.pair_keys + first_ * kv.key_tile());
+      expand_int8(v + first_ * kv.value_tile(), tiles * panel_width / 4, width_ / panel_width,
+                  w_.pair_values + first_ * kv.value_tile());
+      keys_of = w_.pair_keys;
+      values_of = w_.pair_values;
+      const std::size_t scales = task_.kv_head * segment.scale_stride + at;
+      key_scales_ = segment.key_scales + scales;
+      value_scales_ = segment.value_scales + scales;
+    } else {
+      keys_of = k;
+      values_of = v;
+    }
     // Bands of rows: all of them, or as many as keep their scores in the nearest cache.
     for (std::size_t t = 0; t < tiles_.count; t += Tiles::band_tiles) {
       const band of{t, std::min(t + Tiles::band_tiles, tiles_.count), tiles_.begin(t)};
-      score(of, k, kv.key_tile());
+      score(of, keys_of, kv.key_tile());
       weigh_scores(of, start, keys);
-      add_values(of, v, kv.value_tile());
+      add_values(of, values_of, kv.value_tile());
     }
   }
 
@@ -220,7 +242,7 @@ class task_rows {
   // s = q' K^T. Key tiles are the outer loop: each is read once from memory and then from the nearest cache.
   // The operands of a tile are built in place from scalars. A copy of a struct that was written a moment ago would wait
   // for those writes (store forwarding works for equal widths only), which cost 8 % of the whole.
-  void score(const band& of, const Panel* keys, std::size_t key_tile) const noexcept {
+  void score(const band& of, const operand* keys, std::size_t key_tile) const noexcept {
     const std::size_t groups = product_.groups();
     for (std::size_t g = first_; g < last_; g += groups) {
       for (std::size_t t = of.first; t < of.last; ++t) {
@@ -240,6 +262,10 @@ class task_rows {
                           high_ - start < shape_.window;
     for_rows(of, [&](std::size_t r, std::size_t from, std::size_t to) {
       float* scores = w_.scores + (r - of.row) * step_keys + from * panel_width;
+      if constexpr (is_coded) {
+        w_.top[r] = scale_scores(scores, to - from, key_scales_ + from * panel_width, w_.max[r]);
+        if (all_seen) return;
+      }
       if (!all_seen) {
         const std::int64_t position = job_.positions[token(r)];
         const std::size_t skipped = from * panel_width;
@@ -255,12 +281,17 @@ class task_rows {
     raise(w_.max + of.row, w_.top + of.row, w_.factor + of.row, n);
     for_rows(of, [&](std::size_t r, std::size_t from, std::size_t to) {
       const std::size_t offset = (r - of.row) * step_keys + from * panel_width;
-      weigh(w_.scores + offset, to - from, w_.max[r], w_.factor[r], w_.weights + offset, w_.sum + r * panel_width);
+      if constexpr (is_coded) {
+        weigh_scaled(w_.scores + offset, to - from, w_.max[r], w_.factor[r], value_scales_ + from * panel_width,
+                     w_.weights + offset, w_.sum + r * panel_width);
+      } else {
+        weigh(w_.scores + offset, to - from, w_.max[r], w_.factor[r], w_.weights + offset, w_.sum + r * panel_width);
+      }
     });
   }
 
   // o = o * 2^(max before - max) + w V.
-  void add_values(const band& of, const Panel* values, std::size_t value_tile) const noexcept {
+  void add_values(const band& of, const operand* values, std::size_t value_tile) const noexcept {
     const std::size_t groups = product_.groups(), all = width_ / panel_width;
     for (std::size_t g = 0; g < all; g += groups) {
       for (std::size_t t = of.first; t < of.last; ++t) {
@@ -303,6 +334,8 @@ class task_rows {
   std::size_t last_ = 0;
   bool is_turned_ = false;
   const float* table_ = nullptr;
+  const float* key_scales_ = nullptr;  // of the current step, if codes are stored
+  const float* value_scales_ = nullptr;
 };
 
 // Merges the parts of one token and head: each part's sums, brought to the largest maximum. The paper's blocks meet
@@ -385,8 +418,9 @@ void with_rows_of(const attention_shape& shape, F&& f) noexcept {
   if (shape.type == dtype::f32) {
     f(std::type_identity<task_rows<float, vector_tiles<float, float>>>{});
 #if BLOCKATTN_HAS_AMX
-  } else if (uses_tile_registers(shape.type)) {
-    f(std::type_identity<task_rows<bf16, register_tiles>>{});
+  } else if (uses_tile_registers(shape.type, shape.compute)) {
+    if (shape.type == dtype::bf16) f(std::type_identity<task_rows<bf16, register_tiles>>{});
+    else f(std::type_identity<task_rows<std::int8_t, register_tiles>>{});
 #endif
   } else if (shape.type == dtype::i8 && shape.compute == compute_type::f32) {
     f(std::type_identity<int8_rows<float>>{});

@@ -44,7 +44,7 @@ inline constexpr std::size_t few_tokens = 4;
 /// Tokens of the largest task: rows, scores and sums of a task stay in a level-2 cache. On tile registers, products are
 /// so fast that reading keys once more costs more than a larger task.
 [[nodiscard]] inline std::size_t task_tokens(const attention_shape& shape) noexcept {
-  const std::size_t most = uses_tile_registers(shape.type) ? 288 : 144;
+  const std::size_t most = uses_tile_registers(shape.type, shape.compute) ? 288 : 144;
   const std::size_t rows = shape.head_dim <= 128 ? most : most / 2;
   return std::max<std::size_t>(rows / group_of(shape), 1);
 }
@@ -202,6 +202,19 @@ struct attention_workspace {
     sum = cut.take<float>(rows * panel_width);
     factor = cut.take<float>(round_up(rows, panel_width) + panel_width);
     tiles = cut.take<tile_view>(rows);
+  }
+};
+
+/// The same, with room for the keys and values of one step as pairs of bf16.
+template <class Row, std::size_t BandRows>
+struct expanding_workspace : attention_workspace<Row, BandRows> {
+  bf16* pair_keys = nullptr;    // [step_keys/16][dims/2][16][2], dims in whole lanes of four
+  bf16* pair_values = nullptr;  // [step_keys/2][row_floats][2]
+
+  expanding_workspace(scratch_cutter& cut, const attention_shape& shape) noexcept
+      : attention_workspace<Row, BandRows>(cut, shape) {
+    pair_keys = cut.take<bf16>(step_keys * round_up(shape.head_dim, 4));
+    pair_values = cut.take<bf16>(step_keys * row_floats(shape));
   }
 };
 

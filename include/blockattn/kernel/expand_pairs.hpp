@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// Parts of a panel of quantised weights or of f16 as pairs of bf16: operands of tile registers (kernel/tile_amx.hpp).
+/// Parts of panels of quantised weights, of f16 and of int8 keys and values as pairs of bf16: operands of tile registers
+/// (kernel/tile_amx.hpp).
 ///
 /// A half is widened, which is exact, and rounded; one that was made from bf16 is that bf16 again. A code becomes a float without a conversion: its byte is put into the mantissa of a power of two B, and
 ///
@@ -50,6 +51,12 @@ BLOCKATTN_INLINE void spread(__m512 x, __m512 (&out)[2]) noexcept {
   out[1] = _mm512_maskz_permutexvar_ps(all, _mm512_or_si512(low, _mm512_set1_epi32(8)), x);
 }
 
+// 64 codes that were put into `form`'s base, and moved and scaled there, as pairs: codes 0 and 1 of each row, then 2 and 3.
+BLOCKATTN_INLINE void store_pairs(const __m512 (&x)[4], bf16* first, bf16* second) noexcept {
+  _mm512_store_si512(first, std::bit_cast<__m512i>(_mm512_cvtne2ps_pbh(x[1], x[0])));
+  _mm512_store_si512(second, std::bit_cast<__m512i>(_mm512_cvtne2ps_pbh(x[3], x[2])));
+}
+
 template <std::size_t Bits>
 inline void expand_pairs(const code_panels& layout, const std::byte* panel, std::size_t first, std::size_t runs,
                          const std::byte* next, bf16* out) noexcept {
@@ -94,8 +101,7 @@ inline void expand_pairs(const code_panels& layout, const std::byte* panel, std:
             const __m512i put = _mm512_mask_permutexvar_epi8(_mm512_castps_si512(base), form::lanes, from[q], step);
             x[q] = _mm512_fmadd_ps(_mm512_castsi512_ps(put), factor[q % 2], term[q % 2]);
           });
-          _mm512_store_si512(out, std::bit_cast<__m512i>(_mm512_cvtne2ps_pbh(x[1], x[0])));
-          _mm512_store_si512(out + 32, std::bit_cast<__m512i>(_mm512_cvtne2ps_pbh(x[3], x[2])));
+          store_pairs(x, out, out + 32);
           out += 64;
         });
       }
@@ -139,6 +145,28 @@ inline void expand_half_pairs(const std::byte* columns, std::size_t n, const std
     _mm512_store_si512(out, _mm512_permutexvar_epi16(lanes, both));
     if (next != nullptr) prefetch(next + k * column);
   }
+}
+
+/// Rows of sixteen lanes of four int8 (tensor/kv_panels.hpp) as twice as many of two bf16, which hold the codes exactly.
+/// Lane by lane: `rows` rows of `lanes` times sixteen; the first two codes of a row's lanes are one row of pairs, the others
+/// the next. `out` on a 64-byte boundary.
+inline void expand_int8(const std::int8_t* in, std::size_t rows, std::size_t lanes, bf16* out) noexcept {
+  using form = isa_detail::pair_form<8>;
+  const __m512 base = _mm512_set1_ps(form::base), zero = _mm512_set1_ps(form::base + 128);
+  const __m512i sign = _mm512_set1_epi8(static_cast<char>(0x80));
+  __m512i from[4];
+  for (std::size_t q = 0; q < 4; ++q) from[q] = _mm512_load_si512(form::bytes.from[q]);
+  const std::size_t width = lanes * 2 * panel_width;  // of a row of pairs
+  for (std::size_t r = 0; r < rows; ++r, out += 2 * width)
+    for (std::size_t l = 0; l < lanes; ++l, in += 64) {
+      const __m512i codes = _mm512_xor_si512(_mm512_loadu_si512(in), sign);
+      __m512 x[4];
+      unroll<4>([&](auto q) BLOCKATTN_LAMBDA_INLINE {
+        const __m512i put = _mm512_mask_permutexvar_epi8(_mm512_castps_si512(base), form::lanes, from[q], codes);
+        x[q] = _mm512_sub_ps(_mm512_castsi512_ps(put), zero);
+      });
+      isa_detail::store_pairs(x, out + l * 2 * panel_width, out + width + l * 2 * panel_width);
+    }
 }
 
 }  // namespace BLOCKATTN_ISA

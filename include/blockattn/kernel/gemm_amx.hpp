@@ -132,39 +132,47 @@ struct expanded_pairs {
   alignas(alignment) bf16 buffer_[room * pair_run_elements];
 };
 
-template <class Panels>
-void project_tiles(executor_ref workers, const packed_matrix& w, const float* x, std::size_t x_stride, std::size_t rows,
-                 float* y, std::size_t y_stride, std::span<std::byte> scratch) noexcept {
-  const amx_plan plan(w, rows, &Panels::block_runs);
-  BLOCKATTN_EXPECTS(scratch.size() >= plan.scratch_bytes());
-  bf16* const packed = reinterpret_cast<bf16*>(scratch.data());
+/// All rows, rounded, where the plan says.
+inline void amx_pack(executor_ref workers, const amx_plan& plan, std::size_t cols, const float* x, std::size_t x_stride,
+                     bf16* packed) noexcept {
   const auto pack = [&](std::size_t i) {
     const std::size_t block = i / plan.tiles, tile = i % plan.tiles;
-    amx_pack_rows(plan, w.cols, x, x_stride, block, tile, packed + plan.packed_at(block, tile));
+    amx_pack_rows(plan, cols, x, x_stride, block, tile, packed + plan.packed_at(block, tile));
   };
   // A few thousand elements are copied faster than a second worker wakes.
-  if (rows * w.cols < 32 * 1024) {
+  if (plan.rows * cols < 32 * 1024) {
     for (std::size_t i = 0; i < plan.blocks * plan.tiles; ++i) pack(i);
   } else {
     workers.for_each(plan.blocks * plan.tiles, [&](std::size_t, std::size_t i) { pack(i); });
   }
+}
 
-  // Tasks: groups of panels times groups of row tiles. The wider a task, the fewer times its rows are read from the
-  // shared cache; four tasks for each worker even out what one may lose to others on the machine. No bit depends on it.
-  const std::size_t panels = ceil_div(w.rows, panel_width), panel_bytes = w.panel_bytes();
-  const std::size_t row_groups = ceil_div(plan.tiles, amx_plan::most_tiles);
-  const std::size_t group_tiles = ceil_div(plan.tiles, row_groups);
-  std::size_t task_panels = 32;
-  while (task_panels > 2 && ceil_div(panels, task_panels) * row_groups < 4 * workers.concurrency()) task_panels /= 2;
-  while (task_panels * panel_bytes < 128 * 1024) task_panels *= 2;
-  const std::size_t column_groups = ceil_div(panels, task_panels), widest = amx_groups(plan.height);
+/// Tasks: groups of panels times groups of row tiles. The wider a task, the fewer times its rows are read from the shared
+/// cache; four tasks for each worker even out what one may lose to others on the machine. No bit depends on it.
+struct amx_tasks {
+  std::size_t row_groups, group_tiles, panels = 32, count;
 
-  workers.for_each(column_groups * row_groups, [&](std::size_t, std::size_t task) {
+  amx_tasks(const amx_plan& plan, const packed_matrix& w, std::size_t all_panels, std::size_t least_panels,
+            std::size_t workers) noexcept
+      : row_groups(ceil_div(plan.tiles, amx_plan::most_tiles)), group_tiles(ceil_div(plan.tiles, row_groups)) {
+    while (panels > least_panels && ceil_div(all_panels, panels) * row_groups < 4 * workers) panels /= 2;
+    while (panels * w.panel_bytes() < 128 * 1024) panels *= 2;
+    count = ceil_div(all_panels, panels) * row_groups;
+  }
+};
+
+/// y = x W^T from packed rows.
+template <class Panels>
+void multiply_packed(executor_ref workers, const packed_matrix& w, const amx_plan& plan, const bf16* packed, float* y,
+                     std::size_t y_stride) noexcept {
+  const std::size_t panels = ceil_div(w.rows, panel_width), widest = amx_groups(plan.height);
+  const amx_tasks tasks(plan, w, panels, 2, workers.concurrency());
+  workers.for_each(tasks.count, [&](std::size_t, std::size_t task) {
     // Row groups of one column group follow each other: the second finds the weights in the shared cache.
-    const std::size_t first_tile = task % row_groups * group_tiles;
-    const std::size_t last_tile = std::min(plan.tiles, first_tile + group_tiles), count = last_tile - first_tile;
-    const std::size_t first_panel = task / row_groups * task_panels;
-    const std::size_t last_panel = std::min(panels, first_panel + task_panels);
+    const std::size_t first_tile = task % tasks.row_groups * tasks.group_tiles;
+    const std::size_t last_tile = std::min(plan.tiles, first_tile + tasks.group_tiles), count = last_tile - first_tile;
+    const std::size_t first_panel = task / tasks.row_groups * tasks.panels;
+    const std::size_t last_panel = std::min(panels, first_panel + tasks.panels);
     const amx_tiles shape(plan.height);
     Panels from(w);
     amx_operands o;
@@ -206,6 +214,16 @@ void project_tiles(executor_ref workers, const packed_matrix& w, const float* x,
         for (std::size_t panel = first_panel; panel < last_panel; panel += widest) multiply(block, panel);
     }
   });
+}
+
+template <class Panels>
+void project_tiles(executor_ref workers, const packed_matrix& w, const float* x, std::size_t x_stride, std::size_t rows,
+                   float* y, std::size_t y_stride, std::span<std::byte> scratch) noexcept {
+  const amx_plan plan(w, rows, &Panels::block_runs);
+  BLOCKATTN_EXPECTS(scratch.size() >= plan.scratch_bytes());
+  bf16* const packed = reinterpret_cast<bf16*>(scratch.data());
+  amx_pack(workers, plan, w.cols, x, x_stride, packed);
+  multiply_packed<Panels>(workers, w, plan, packed, y, y_stride);
 }
 
 inline void project_amx(executor_ref workers, const packed_matrix& w, const float* x, std::size_t x_stride,

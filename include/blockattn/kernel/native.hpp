@@ -6,6 +6,8 @@
 /// hold `#include <blockattn/kernel/native_definitions.hpp>`. Nothing else changes.
 #pragma once
 
+#include <concepts>
+
 #include "../simd/isa.hpp"
 #include "kernel_set.hpp"
 
@@ -48,9 +50,25 @@ struct native_kernels {
   static void add(float* x, const float* y, std::size_t n) noexcept;
   static void swiglu(const float* gate, const float* up, std::size_t n, float* y) noexcept;
   static void geglu(const float* gate, const float* up, std::size_t n, float* y) noexcept;
+
+  /// A feed-forward layer at once, for sets that keep its steps as they are (`native_feed_forward`): feed_forward.hpp.
+  [[nodiscard]] static std::size_t feed_forward_scratch(std::size_t workers, const packed_matrix& gate_up,
+                                                        const packed_matrix& down, compute_type compute,
+                                                        std::size_t rows) noexcept;
+  static void feed_forward(executor_ref workers, const packed_matrix& gate_up, const packed_matrix& down,
+                           compute_type compute, bool gelu, const float* x, std::size_t x_stride, std::size_t rows,
+                           float* y, std::size_t y_stride, std::span<std::byte> scratch) noexcept;
 };
 
 static_assert(kernel_set<native_kernels>);
+
+/// Whether a set takes all steps of a feed-forward layer from the native kernels: then the layer may be computed at once.
+template <class K>
+concept native_feed_forward = std::derived_from<K, native_kernels> && requires {
+  requires &K::project == &native_kernels::project;
+  requires &K::swiglu == &native_kernels::swiglu;
+  requires &K::geglu == &native_kernels::geglu;
+};
 
 }  // namespace BLOCKATTN_ISA
 }  // namespace blockattn::inline v0

@@ -4,6 +4,7 @@
 
 #include "activation.hpp"
 #include "attention.hpp"
+#include "feed_forward.hpp"
 #include "gemm.hpp"
 #include "native.hpp"
 #include "norm.hpp"
@@ -91,6 +92,18 @@ BLOCKATTN_KERNEL void native_kernels::swiglu(const float* gate, const float* up,
 }
 BLOCKATTN_KERNEL void native_kernels::geglu(const float* gate, const float* up, std::size_t n, float* y) noexcept {
   blockattn::geglu(gate, up, n, y);
+}
+
+BLOCKATTN_KERNEL std::size_t native_kernels::feed_forward_scratch(std::size_t workers, const packed_matrix& gate_up,
+                                                                  const packed_matrix& down, compute_type compute,
+                                                                  std::size_t rows) noexcept {
+  return blockattn::feed_forward_scratch(workers, gate_up, down, compute, rows);
+}
+BLOCKATTN_KERNEL void native_kernels::feed_forward(executor_ref workers, const packed_matrix& gate_up,
+                                                   const packed_matrix& down, compute_type compute, bool gelu,
+                                                   const float* x, std::size_t x_stride, std::size_t rows, float* y,
+                                                   std::size_t y_stride, std::span<std::byte> scratch) noexcept {
+  blockattn::feed_forward(workers, gate_up, down, compute, gelu, x, x_stride, rows, y, y_stride, scratch);
 }
 
 }  // namespace BLOCKATTN_ISA

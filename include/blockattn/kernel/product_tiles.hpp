@@ -9,18 +9,20 @@
 #include <limits>
 #include <type_traits>
 
+#include "kernel_set.hpp"
 #include "tile.hpp"
 #include "tile_amx.hpp"
 
 namespace blockattn::inline v0 {
 inline namespace BLOCKATTN_ISA {
 
-/// Whether products with panels of this type run on tile registers in this process.
-[[nodiscard]] inline bool uses_tile_registers(dtype type) noexcept {
+/// Whether attention over keys and values of this type runs on tile registers in this process: bf16, and for many rows int8,
+/// whose codes are exact in bf16.
+[[nodiscard]] inline bool uses_tile_registers([[maybe_unused]] dtype type,
+                                              [[maybe_unused]] compute_type compute) noexcept {
 #if BLOCKATTN_HAS_AMX
-  return type == dtype::bf16 && amx_granted();
+  return (type == dtype::bf16 || (type == dtype::i8 && compute == compute_type::many_rows)) && amx_granted();
 #else
-  (void)type;
   return false;
 #endif
 }

@@ -109,6 +109,38 @@ inline void weigh(const float* scores, std::size_t tiles, float highest, float f
   store(sum, fma(load(sum), broadcast(factor), total));
 }
 
+/// Multiplies the scores of a row by `scales`, one for each key, and gives the largest of them and of what it had before.
+[[nodiscard]] inline float scale_scores(float* scores, std::size_t tiles, const float* scales, float before) noexcept {
+  f32x16 top = broadcast(before);
+  for (std::size_t i = 0; i < tiles * panel_width; i += panel_width) {
+    const f32x16 x = load(scores + i) * load(scales + i);
+    store(scores + i, x);
+    top = max(top, x);
+  }
+  return reduce_max(top);
+}
+
+#if defined(__AVX512BF16__) && defined(__AVX512F__)
+/// As `weigh`, with each weight multiplied by the scale of its value before it is rounded. The sum is that of the weights
+/// as they were: a rounded product with a scale is no weight.
+inline void weigh_scaled(const float* scores, std::size_t tiles, float highest, float factor, const float* scales,
+                         bf16* weights, float* sum) noexcept {
+  const f32x16 shift = broadcast(highest);
+  f32x16 total = zero16();
+  for (std::size_t t = 0; t < tiles; t += 2) {
+    const std::size_t i = t * panel_width;
+    const bool two = t + 1 < tiles;
+    const f32x16 first = exp2_for_bf16(load(scores + i) - shift);
+    const f32x16 second = two ? exp2_for_bf16(load(scores + i + panel_width) - shift) : zero16();
+    total = total + first + second;
+    const f32x16 low = first * load(scales + i), high = two ? second * load(scales + i + panel_width) : zero16();
+    const __m512bh both = _mm512_cvtne2ps_pbh(high.r[0], low.r[0]);
+    std::memcpy(static_cast<void*>(weights + i), &both, sizeof(both));
+  }
+  store(sum, fma(load(sum), broadcast(factor), total));
+}
+#endif
+
 /// values = values * factor + step: the weighted values of one step join those before. Steps are summed apart first, so
 /// that rounding errors grow with the length of a step plus the number of steps, not with their product.
 inline void fold(float* values, float factor, const float* step, std::size_t floats) noexcept {

@@ -186,7 +186,6 @@ void llama<Kernels, Allocator>::forward(const forward_pass& pass, const kv_shape
   const auto qkv = scratch.template take<float>(rows * qkv_width);
   const auto attended = scratch.template take<float>(rows * query_width);
   const auto delta = scratch.template take<float>(rows * c.dim);          // what a sublayer adds
-  const auto gate_up = scratch.template take<float>(rows * 2 * c.ffn);
   const auto tables = scratch.template take<float>(rows * table_floats);  // cos and sin of each row's position
 
   detail::for_rows(workers, rows, [&](std::size_t r) {
@@ -201,8 +200,10 @@ void llama<Kernels, Allocator>::forward(const forward_pass& pass, const kv_shape
   for (const pass_sequence& s : pass.sequences) sources += s.sources.size();
   const auto segments = scratch.template take<kv_segment>(sources);
   const auto jobs = scratch.template take<attention_job>(pass.sequences.size());
+  const bool many = compute_ == compute_type::automatic && !pass.decodes;
+  compute_type compute = many ? compute_type::many_rows : compute_;
   attention_shape shape{c.heads, c.kv_heads, c.head_dim, kv.type, c.score_scale(), c.window(0), c.rope.rotary_dim,
-                        c.rope.layout, compute_};
+                        c.rope.layout, compute};
   const auto aim_at_layer = [&](std::size_t l) {
     std::size_t next = 0;
     const std::size_t turn = rope_->table_offset(c.is_local(l));
@@ -221,15 +222,25 @@ void llama<Kernels, Allocator>::forward(const forward_pass& pass, const kv_shape
     aim_at_layer(l);
     kernel_scratch = std::max(kernel_scratch, Kernels::attend_scratch(workers.concurrency(), jobs, shape));
   }
-  // Rows whose logits are wanted are few: behind the last attention they are computed as decoded rows are.
-  const bool many = compute_ == compute_type::automatic && !pass.decodes;
-  compute_type compute = many ? compute_type::many_rows : compute_;
-  for (const layer& any : layers_)  // types may differ from layer to layer
+  // Scratch for a feed-forward layer at once; 0 where it takes its steps one by one.
+  const auto layer_scratch = [&](const layer& w, compute_type how, std::size_t n) -> std::size_t {
+    if constexpr (native_feed_forward<Kernels>)
+      if (w.gate_up.parts == 1 && w.down.parts == 1)
+        return Kernels::feed_forward_scratch(workers.concurrency(), w.gate_up.part[0], w.down.part[0], how, n);
+    return 0;
+  };
+  std::size_t gated_rows = pass.logits.size();  // that the steps need room for, at most
+  for (const layer& any : layers_) {  // types may differ from layer to layer
+    const std::size_t at_once = layer_scratch(any, compute, rows);
+    kernel_scratch = std::max({kernel_scratch, at_once, layer_scratch(any, compute_, pass.logits.size())});
+    if (at_once == 0) gated_rows = rows;
     for (const stacked_matrix* w : {&any.qkv, &any.out, &any.gate_up, &any.down, &head_})
       for (std::size_t p = 0; p < w->parts; ++p)
         for (const compute_type how : {compute, compute_})
           kernel_scratch = std::max(kernel_scratch, Kernels::project_scratch(w->part[p], how, rows));
+  }
   const auto work = scratch.template take<std::byte>(kernel_scratch);
+  const auto gate_up = scratch.template take<float>(gated_rows * 2 * c.ffn);
 
   const auto project = [&](const stacked_matrix& w, const float* in, std::size_t in_stride, std::size_t n, float* out,
                            std::size_t out_stride) {
@@ -276,7 +287,7 @@ void llama<Kernels, Allocator>::forward(const forward_pass& pass, const kv_shape
 
     // After the last attention only the rows whose logits are wanted go on.
     if (last) {
-      compute = compute_;
+      compute = compute_;  // they are few, and computed as decoded rows are
       live = pass.logits.size();
       for (std::size_t i = 0; i < live; ++i) {
         const std::size_t r = pass.logits[i].row;
@@ -291,13 +302,19 @@ void llama<Kernels, Allocator>::forward(const forward_pass& pass, const kv_shape
       join(r, w.attention_post_norm);
       Kernels::rms_norm(&x[r * c.dim], c.dim, w.ffn_norm, c.norm_epsilon, &normed[r * c.dim]);
     });
-    project(w.gate_up, normed.data(), c.dim, live, gate_up.data(), 2 * std::size_t{c.ffn});
-    detail::for_rows(workers, live, [&](std::size_t r) {
-      float* row = &gate_up[r * 2 * c.ffn];
-      c.gate == gate_function::silu ? Kernels::swiglu(row, row + c.ffn, c.ffn, row)
-                                    : Kernels::geglu(row, row + c.ffn, c.ffn, row);
-    });
-    project(w.down, gate_up.data(), 2 * std::size_t{c.ffn}, live, delta.data(), c.dim);
+    if (layer_scratch(w, compute, live) != 0) {
+      if constexpr (native_feed_forward<Kernels>)
+        Kernels::feed_forward(workers, w.gate_up.part[0], w.down.part[0], compute, c.gate == gate_function::gelu_tanh,
+                              normed.data(), c.dim, live, delta.data(), c.dim, work);
+    } else {
+      project(w.gate_up, normed.data(), c.dim, live, gate_up.data(), 2 * std::size_t{c.ffn});
+      detail::for_rows(workers, live, [&](std::size_t r) {
+        float* row = &gate_up[r * 2 * c.ffn];
+        c.gate == gate_function::silu ? Kernels::swiglu(row, row + c.ffn, c.ffn, row)
+                                      : Kernels::geglu(row, row + c.ffn, c.ffn, row);
+      });
+      project(w.down, gate_up.data(), 2 * std::size_t{c.ffn}, live, delta.data(), c.dim);
+    }
     detail::for_rows(workers, live, [&](std::size_t r) { join(r, w.ffn_post_norm); });
   }
 
