@@ -65,22 +65,23 @@ void attention(benchmark::State& state) {
 
   std::mt19937 random(1);
   std::uniform_real_distribution<float> draw(-1.5f, 1.5f);
-  std::vector<aligned_buffer<>> panels;
+  // One buffer, and so large pages, as under the blocks of a model, which hold all layers.
+  aligned_buffer<> panels(kv.layer_bytes(block) * (keys / block + 1) + kv.layer_bytes(tokens));
   std::vector<std::vector<float>> turns;
   std::vector<kv_segment> segments;
   for (std::size_t start = 0; start < keys + tokens;) {
     const std::size_t n = start < keys ? std::min(block, keys - start) : tokens;
-    panels.emplace_back(kv.layer_bytes(n));
-    std::memset(panels.back().data(), 0, panels.back().size());
+    std::byte* const layer = panels.data() + segments.size() * kv.layer_bytes(block);
+    std::memset(layer, 0, kv.layer_bytes(n));
     if (type == dtype::i8) {
       std::vector<float> k(n * 512), v(n * 512);
       for (float& x : k) x = draw(random);
       for (float& x : v) x = draw(random);
-      store_kv(kv, k.data(), v.data(), 512, panels.back().data(), n, 0, n);
+      store_kv(kv, k.data(), v.data(), 512, layer, n, 0, n);
     }
     for (std::size_t h = 0; h < 8 && type != dtype::i8; ++h) {
-      std::byte* k = panels.back().data() + kv.key_offset(h, n);
-      std::byte* v = panels.back().data() + kv.value_offset(h, n);
+      std::byte* k = layer + kv.key_offset(h, n);
+      std::byte* v = layer + kv.value_offset(h, n);
       for (std::size_t t = 0; t < n; ++t) {
         for (std::size_t d = 0; d < 64; ++d) {
           const float x = draw(random), y = draw(random);
@@ -101,16 +102,16 @@ void attention(benchmark::State& state) {
       turns.back()[32 + m] = static_cast<float>(std::sin(angle));
     }
     kv_segment s;
-    s.keys = panels.back().data();
-    s.values = panels.back().data() + kv.value_offset(0, n);
+    s.keys = layer;
+    s.values = layer + kv.value_offset(0, n);
     s.key_stride = kv.key_offset(1, n);
     s.value_stride = kv.value_offset(1, n) - kv.value_offset(0, n);
     s.tokens = n;
     s.start = static_cast<std::int64_t>(start);
     s.turn = start < keys ? turns.back().data() : nullptr;
     if (type == dtype::i8) {
-      s.key_scales = reinterpret_cast<const float*>(panels.back().data() + kv.key_scale_offset(0, n));
-      s.value_scales = reinterpret_cast<const float*>(panels.back().data() + kv.value_scale_offset(0, n));
+      s.key_scales = reinterpret_cast<const float*>(layer + kv.key_scale_offset(0, n));
+      s.value_scales = reinterpret_cast<const float*>(layer + kv.value_scale_offset(0, n));
       s.scale_stride = kv.scales(n);
     }
     segments.push_back(s);

@@ -201,7 +201,7 @@ TEST_CASE("redis: memory over a folder over a server: the same bits from each, a
     store.drain(here);
   };
   const auto empty_folder = [&] {
-    for (const std::size_t i : {1, 2}) REQUIRE(near.erase(s.key(i)));
+    for (const std::size_t i : {std::size_t{1}, std::size_t{2}}) REQUIRE(near.erase(s.key(i)));
   };
   come_from("miss");
   come_from("directory");

@@ -209,18 +209,38 @@ class task_rows {
       keys_of = k;
       values_of = v;
     }
-    // Bands of rows: all of them, or as many as keep their scores in the nearest cache.
-    for (std::size_t t = 0; t < tiles_.count; t += Tiles::band_tiles) {
-      const band of{t, std::min(t + Tiles::band_tiles, tiles_.count), tiles_.begin(t)};
-      score(of, keys_of, kv.key_tile());
-      weigh_scores(of, start, keys);
-      add_values(of, values_of, kv.value_tile());
+    // Bands of rows: all of them, or as many as keep their scores in the nearest cache. While a band is weighed, parts of
+    // the products of its neighbours are put in between: tile registers multiply beside vector registers.
+    const std::size_t bands = ceil_div(tiles_.count, Tiles::band_tiles);
+    const auto band_at = [&](std::size_t b) {
+      const std::size_t t = b * Tiles::band_tiles, odd = b % 2;
+      return band{t, std::min(t + Tiles::band_tiles, tiles_.count), tiles_.begin(t), w_.scores + odd * w_.band_scores,
+                  w_.weights + odd * w_.band_scores};
+    };
+    const std::size_t key_tile = kv.key_tile(), value_tile = kv.value_tile();
+    const std::size_t score_parts = ceil_div(last_ - std::min(first_, last_), product_.groups());
+    const std::size_t value_parts = ceil_div(width_ / panel_width, product_.groups());
+    for (std::size_t part = 0; part < score_parts; ++part) score(band_at(0), keys_of, key_tile, part);
+    for (std::size_t b = 0; b <= bands; ++b) {
+      // The parts that are left: of the values of the band before, and of the scores of the next.
+      const std::size_t before = b == 0 ? 0 : value_parts, all = before + (b + 1 < bands ? score_parts : 0);
+      std::size_t done = 0;
+      const auto advance = [&](std::size_t to) {
+        for (; done < std::min(to, all); ++done)
+          done < before ? multiply_values(band_at(b - 1), values_of, value_tile, done)
+                        : score(band_at(b + 1), keys_of, key_tile, done - before);
+      };
+      if (b < bands) weigh_scores(band_at(b), start, keys, all, advance);
+      advance(all);
+      if (b != 0) fold_values(band_at(b - 1));
     }
   }
 
-  // Row tiles [first, last), and the row that the buffers of a band begin with.
+  // Row tiles [first, last), the first of their rows, and where their scores and weights are.
   struct band {
-    std::size_t first, last, row;
+    std::size_t first, last, first_row;
+    float* scores;
+    row* weights;
   };
 
   // Register tiles compute only the tiles of sixteen keys from the first to the last that their rows see.
@@ -239,29 +259,31 @@ class task_rows {
     }
   }
 
-  // s = q' K^T. Key tiles are the outer loop: each is read once from memory and then from the nearest cache.
+  // A part of s = q' K^T: some key tiles, for all rows of a band. Each key tile is read once from memory and then from the
+  // nearest cache.
   // The operands of a tile are built in place from scalars. A copy of a struct that was written a moment ago would wait
   // for those writes (store forwarding works for equal widths only), which cost 8 % of the whole.
-  void score(const band& of, const operand* keys, std::size_t key_tile) const noexcept {
-    const std::size_t groups = product_.groups();
-    for (std::size_t g = first_; g < last_; g += groups) {
-      for (std::size_t t = of.first; t < of.last; ++t) {
-        const std::size_t from = std::max(g, w_.tiles[t].first), to = std::min(g + groups, w_.tiles[t].last);
-        if (from >= to) continue;
-        const std::size_t r = tiles_.begin(t);
-        product_.multiply(tiles_.size(t), to - from, w_.turned + r * operand_, operand_, keys + from * key_tile,
-                          panel_width * lane, key_tile, ceil_div(shape_.head_dim, lane),
-                          w_.scores + (r - of.row) * step_keys + from * panel_width, step_keys);
-      }
+  void score(const band& of, const operand* keys, std::size_t key_tile, std::size_t part) const noexcept {
+    const std::size_t groups = product_.groups(), g = first_ + part * groups;
+    for (std::size_t t = of.first; t < of.last; ++t) {
+      const std::size_t from = std::max(g, w_.tiles[t].first), to = std::min(g + groups, w_.tiles[t].last);
+      if (from >= to) continue;
+      const std::size_t r = tiles_.begin(t);
+      product_.multiply(tiles_.size(t), to - from, w_.turned + r * operand_, operand_, keys + from * key_tile,
+                        panel_width * lane, key_tile, ceil_div(shape_.head_dim, lane),
+                        of.scores + (r - of.first_row) * step_keys + from * panel_width, step_keys);
     }
   }
 
   // w = 2^(s - max), after the mask. All maxima come first: their chains of dependent operations then overlap.
-  void weigh_scores(const band& of, std::int64_t start, std::size_t keys) const noexcept {
+  // `advance(n)` is called with a growing part of `parts` while rows are weighed.
+  template <class Advance>
+  void weigh_scores(const band& of, std::int64_t start, std::size_t keys, std::size_t parts,
+                    Advance&& advance) const noexcept {
     const bool all_seen = keys % panel_width == 0 && low_ - start >= static_cast<std::int64_t>(keys) - 1 &&
                           high_ - start < shape_.window;
     for_rows(of, [&](std::size_t r, std::size_t from, std::size_t to) {
-      float* scores = w_.scores + (r - of.row) * step_keys + from * panel_width;
+      float* scores = of.scores + (r - of.first_row) * step_keys + from * panel_width;
       if constexpr (is_coded) {
         w_.top[r] = scale_scores(scores, to - from, key_scales_ + from * panel_width, w_.max[r]);
         if (all_seen) return;
@@ -276,35 +298,38 @@ class task_rows {
       w_.top[r] = largest(scores, to - from, w_.max[r]);
     });
     // Whole registers of rows: those behind the band keep their maximum.
-    const std::size_t end = tiles_.begin(of.last - 1) + tiles_.size(of.last - 1), n = end - of.row;
-    for (std::size_t r = end; r < of.row + round_up(n, panel_width); ++r) w_.top[r] = w_.max[r];
-    raise(w_.max + of.row, w_.top + of.row, w_.factor + of.row, n);
+    const std::size_t end = tiles_.begin(of.last - 1) + tiles_.size(of.last - 1), n = end - of.first_row;
+    for (std::size_t r = end; r < of.first_row + round_up(n, panel_width); ++r) w_.top[r] = w_.max[r];
+    raise(w_.max + of.first_row, w_.top + of.first_row, w_.factor + of.first_row, n);
     for_rows(of, [&](std::size_t r, std::size_t from, std::size_t to) {
-      const std::size_t offset = (r - of.row) * step_keys + from * panel_width;
+      const std::size_t offset = (r - of.first_row) * step_keys + from * panel_width;
       if constexpr (is_coded) {
-        weigh_scaled(w_.scores + offset, to - from, w_.max[r], w_.factor[r], value_scales_ + from * panel_width,
-                     w_.weights + offset, w_.sum + r * panel_width);
+        weigh_scaled(of.scores + offset, to - from, w_.max[r], w_.factor[r], value_scales_ + from * panel_width,
+                     of.weights + offset, w_.sum + r * panel_width);
       } else {
-        weigh(w_.scores + offset, to - from, w_.max[r], w_.factor[r], w_.weights + offset, w_.sum + r * panel_width);
+        weigh(of.scores + offset, to - from, w_.max[r], w_.factor[r], of.weights + offset, w_.sum + r * panel_width);
       }
+      advance(parts * (r + 1 - of.first_row) / n);
     });
   }
 
-  // o = o * 2^(max before - max) + w V.
-  void add_values(const band& of, const operand* values, std::size_t value_tile) const noexcept {
-    const std::size_t groups = product_.groups(), all = width_ / panel_width;
-    for (std::size_t g = 0; g < all; g += groups) {
-      for (std::size_t t = of.first; t < of.last; ++t) {
-        const std::size_t from = w_.tiles[t].first, to = w_.tiles[t].last, r = tiles_.begin(t) - of.row;
-        if (from >= to) continue;
-        product_.multiply(tiles_.size(t), std::min(groups, all - g), w_.weights + r * step_keys + from * panel_width,
-                          step_keys, values + from * value_tile + g * panel_width * lane, width_ * lane,
-                          panel_width * lane, (to - from) * panel_width / lane,
-                          w_.step + r * width_ + g * panel_width, width_);
-      }
+  // A part of w V: some dims, for all rows of a band.
+  void multiply_values(const band& of, const operand* values, std::size_t value_tile, std::size_t part) const noexcept {
+    const std::size_t groups = product_.groups(), all = width_ / panel_width, g = part * groups;
+    for (std::size_t t = of.first; t < of.last; ++t) {
+      const std::size_t from = w_.tiles[t].first, to = w_.tiles[t].last, r = tiles_.begin(t) - of.first_row;
+      if (from >= to) continue;
+      product_.multiply(tiles_.size(t), std::min(groups, all - g), of.weights + r * step_keys + from * panel_width,
+                        step_keys, values + from * value_tile + g * panel_width * lane, width_ * lane,
+                        panel_width * lane, (to - from) * panel_width / lane,
+                        w_.step + r * width_ + g * panel_width, width_);
     }
+  }
+
+  // o = o * 2^(max before - max) + w V.
+  void fold_values(const band& of) const noexcept {
     for_rows(of, [&](std::size_t r, std::size_t, std::size_t) {
-      fold(w_.values + r * width_, w_.factor[r], w_.step + (r - of.row) * width_, width_);
+      fold(w_.values + r * width_, w_.factor[r], w_.step + (r - of.first_row) * width_, width_);
     });
   }
 

@@ -161,8 +161,8 @@ struct tile_view {
   std::size_t last = 0;
 };
 
-/// The memory of one worker: a task's queries, its scores of one step and its sums. `BandRows`: rows whose scores exist at
-/// a time, if not all.
+/// The memory of one worker: a task's queries, its scores of one step and its sums. `BandRows`: rows of a band, if
+/// not all are one; two bands have scores at a time.
 template <class Row, std::size_t BandRows = std::numeric_limits<std::size_t>::max()>
 struct attention_workspace {
   float* queries = nullptr;   // [rows][row_floats], scaled
@@ -170,8 +170,8 @@ struct attention_workspace {
   Row* turned = nullptr;      // [rows + 1][operand_elements], turned to the current segment
   float* cosines = nullptr;   // [row_floats], of each dim
   float* sines = nullptr;
-  float* scores = nullptr;    // [band rows][step_keys]
-  Row* weights = nullptr;     // [band rows][step_keys]
+  float* scores = nullptr;    // [bands][band rows][step_keys]; two bands, or one of all rows
+  Row* weights = nullptr;     // [bands][band rows][step_keys]
   float* step = nullptr;      // [band rows][row_floats], weighted values of one step
   float* values = nullptr;    // [rows][row_floats], of all steps so far
   float* max = nullptr;       // [rows to 16], largest score so far
@@ -179,6 +179,7 @@ struct attention_workspace {
   float* sum = nullptr;       // [rows][16], partial sums of weights
   float* factor = nullptr;    // [rows to 16], what the current step multiplies earlier values by
   tile_view* tiles = nullptr; // [register tiles]
+  std::size_t band_scores = 0;  // of one band
 
   attention_workspace(scratch_cutter& cut, const attention_shape& shape) noexcept {
     const std::size_t rows = task_tokens(shape) * group_of(shape), width = row_floats(shape);
@@ -188,12 +189,14 @@ struct attention_workspace {
     turned = cut.take<Row>((rows + 1) * operand_elements(shape));
     cosines = cut.take<float>(width);
     sines = cut.take<float>(width);
-    scores = cut.take<float>(band * step_keys);
+    const std::size_t bands = rows + 1 > BandRows ? 2 : 1;
+    band_scores = band * step_keys;
+    scores = cut.take<float>(bands * band_scores);
     // Weights of the scores' own type replace them: half the traffic in the nearest cache.
     if constexpr (std::is_same_v<Row, float>) {
       weights = scores;
     } else {
-      weights = cut.take<Row>(band * step_keys);
+      weights = cut.take<Row>(bands * band_scores);
     }
     step = cut.take<float>(band * width);
     values = cut.take<float>(rows * width);

@@ -63,7 +63,7 @@ class register_tiles {
   static constexpr std::size_t lane = 2, rows = amx_rows, key_tiles = 2, band_tiles = 1, band_rows = amx_rows;
 
   explicit register_tiles(std::size_t height) noexcept : height_(height), shape_(height) {}
-  [[nodiscard]] std::size_t groups() const noexcept { return step_groups; }
+  [[nodiscard]] std::size_t groups() const noexcept { return isa_detail::amx_groups(height_); }
   void multiply(std::size_t, std::size_t groups, const bf16* left, std::size_t left_stride, const bf16* panel,
                 std::size_t step_stride, std::size_t group_stride, std::size_t steps, float* out,
                 std::size_t out_stride) const noexcept {
@@ -80,7 +80,6 @@ class register_tiles {
   }
 
  private:
-  static constexpr std::size_t step_groups = 8;  // all of a step: there is one tile of rows at a time
   std::size_t height_;
   amx_tiles shape_;
 };
