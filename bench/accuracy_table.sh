@@ -25,7 +25,7 @@ train() {
   "$program" finetune $common "$@" --checkpoint "$folder/$name.run" --log "$folder/$name.log" --save "$folder/$name.gguf.part"
   mv "$folder/$name.gguf.part" "$folder/$name.gguf"
 }
-train lessons --new 128,6,4,4,384 --pieces 1700 --train "$(from 0)" --mode full --steps 6000 --batch-tokens 2048 --curriculum 0.6 --lr 2e-3 \
+train lessons --new 128,6,4,4,384 --deviation 0.02 --pieces 1700 --train "$(from 0)" --mode full --steps 6000 --batch-tokens 2048 --curriculum 0.6 --lr 2e-3 \
   --dense-weight 0.1
 train base --model "$folder/lessons.gguf" --train "$(from 2)" --mode full --steps 3000 --batch-tokens 2048 --lr 2e-3 --dense-weight 0.05
 # shellcheck disable=SC2086

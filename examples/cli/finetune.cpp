@@ -130,7 +130,7 @@ result<beginning> begin(const options& o, const ba::prompt_template& form) {
   c.tied_embeddings = true;
   c.rope.rotary_dim = c.head_dim;
   c.rope.layout = ba::rope_layout::interleaved;
-  auto weights = ba::parameters<>::random(c, o.seed);
+  auto weights = ba::parameters<>::random(c, o.seed, {.deviation = o.deviation});
   if (!weights) return ba::fail(weights.error().code, "--new: ", weights.error().message);
   out.weights.emplace(*std::move(weights));
   auto words = ba::tokenizer::from_vocabulary(*vocabulary);

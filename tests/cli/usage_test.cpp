@@ -158,7 +158,7 @@ TEST_CASE("cli: what cannot be done exits with 1 and says why") {
   says({"inspect", "/dev/null"}, "regular file");
   says({"generate", "--model", model, "--ids", "1", "--kv", "int8", "--position", "key_side"},
        "would round int8 keys again");
-  says({"bench", "--format", "q4_k"}, "found q4_k");
+  says({"bench", "--format", "q4_k"}, "blocks of 256 for q4_k");
   says({"bench", "--context", "1000000000000"}, "MB of this machine");
   for (const char* verb : {"ls", "verify", "gc"}) says({"store", verb, "--store", folder / "none"}, "cannot list");
   says({"store", "export", "--store", folder / "none", "--to", folder / "a.tar"}, "cannot list");

@@ -9,7 +9,8 @@
 /// `compute_type::automatic`: q' is rounded to 16-bit fixed point, one step for each row and segment, and w * scale to
 /// the same, one step for each row and 128 keys; products and sums are then exact in integers (simd/dot_int8.hpp), so
 /// that rounding is at most 1.54e-5 of a row's largest element and the integers are the same on every instruction set.
-/// `compute_type::f32`: rows stay floats, codes are widened. Both are tested against one double reference that reads
+/// `compute_type::f32`: rows stay floats, codes are widened. `compute_type::many_rows` on tile registers is elsewhere
+/// (kernel/attention.hpp, with codes as bf16). All are tested against one double reference that reads
 /// the same codes (tests/kernel/attention_int8_test.cpp). The sum of weights is taken before they meet the scales of
 /// values, in f32: a rounded product with a scale is no weight.
 #pragma once

@@ -2,7 +2,8 @@
 /// Parts of panels of quantised weights, of f16 and of int8 keys and values as pairs of bf16: operands of tile registers
 /// (kernel/tile_amx.hpp).
 ///
-/// A half is widened, which is exact, and rounded; one that was made from bf16 is that bf16 again. A code becomes a float without a conversion: its byte is put into the mantissa of a power of two B, and
+/// A half is widened, which is exact, and rounded; one that was made from bf16 is that bf16 again. A code becomes a float
+/// without a conversion: its byte is put into the mantissa of a power of two B, and
 ///
 ///     weight = (B + code) * scale + shift        shift = offset - B * scale, or -(B + zero) * scale
 ///
@@ -18,7 +19,7 @@
 namespace blockattn::inline v0 {
 inline namespace BLOCKATTN_ISA {
 
-/// Bytes of one run of 32 columns of a panel as pairs: one tile.
+/// Elements of one run of 32 columns of a panel as pairs: one tile.
 inline constexpr std::size_t pair_run_elements = code_panels::run * panel_width;
 
 namespace isa_detail {
@@ -67,7 +68,8 @@ inline void expand_pairs(const code_panels& layout, const std::byte* panel, std:
   alignas(alignment) float scales[most * groups * 16], offsets[most * 16];
   alignas(alignment) std::uint8_t bytes[code_panels::steps * code_panels::step_bytes];
   const bool with_offsets = has_offsets(layout.type);
-  const __m512 base = _mm512_set1_ps(form::base), middle = _mm512_set1_ps(form::base + static_cast<float>(code_zero(layout.type)));
+  const __m512 base = _mm512_set1_ps(form::base);
+  const __m512 middle = _mm512_set1_ps(form::base + static_cast<float>(code_zero(layout.type)));
   __m512i from[4];
   for (std::size_t q = 0; q < 4; ++q) from[q] = _mm512_load_si512(form::bytes.from[q]);
   const std::byte* codes = panel + first * layout.code_bytes();
