@@ -25,7 +25,7 @@ train() {
   "$program" finetune $common "$@" --checkpoint "$folder/$name.run" --log "$folder/$name.log" --save "$folder/$name.gguf.part"
   mv "$folder/$name.gguf.part" "$folder/$name.gguf"
 }
-train lessons --new 128,6,4,4,384 --deviation 0.02 --pieces 1700 --train "$(from 0)" --mode full --steps 6000 --batch-tokens 2048 --curriculum 0.6 --lr 2e-3 \
+train lessons --new 128,6,4,4,384 --pieces 1700 --train "$(from 0)" --mode full --steps 6000 --batch-tokens 2048 --curriculum 0.6 --lr 2e-3 \
   --dense-weight 0.1
 train base --model "$folder/lessons.gguf" --train "$(from 2)" --mode full --steps 3000 --batch-tokens 2048 --lr 2e-3 --dense-weight 0.05
 # shellcheck disable=SC2086
@@ -39,18 +39,7 @@ row() {
   what=$1 model=$2
   shift 2
   "$program" score --model "$folder/$model.gguf" --dataset "$folder/worlds.jsonl" --template plain --max-tokens 5 --kv f32 --json "$@" 2>/dev/null |
-    awk -v what="$what" '
-      function number(text, key) {
-        if (!match(text, key "[0-9.e-]+")) return "nan"
-        return substr(text, RSTART + length(key), RLENGTH - length(key))
-      }
-      {
-        split($0, part, "\"kinds\":{")
-        printf "| %s | %.1f (%.1f to %.1f) |", what, 100 * number(part[1], "\"accuracy\":"), 100 * number(part[1], "\"low\":"), 100 * number(part[1], "\"high\":")
-        count = split("one two later refer continued pronoun", kinds, " ")
-        for (k = 1; k <= count; ++k) printf " %.0f |", 100 * number(part[2], "\"" kinds[k] "\":{\"accuracy\":")
-        printf "\n"
-      }'
+    awk -v what="$what" -v kinds="one two later refer continued pronoun" -f "$(dirname "$0")/support/score_row.awk"
 }
 echo "| weights, run as | all | one | two | later | refer | continued | pronoun |"
 echo "|---|---|---|---|---|---|---|---|"

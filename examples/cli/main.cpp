@@ -258,7 +258,7 @@ int main(int argc, char** argv) {
       ->excludes(base);
   finetune->add_option("--tokenizer", o.common.tokenizer, "a GGUF file whose tokenizer a new model takes");
   finetune->add_option("--pieces", o.pieces, "of a new tokenizer, at most")->check(cli::whole(258, 1u << 20));
-  finetune->add_option("--deviation", o.deviation, "of a new model's matrices, drawn from a normal distribution; else 1 / sqrt(DIM)")
+  finetune->add_option("--deviation", o.deviation, "of the normal distribution that a new model's matrices are drawn from")
       ->check(CLI::PositiveNumber);
   finetune->add_option("--train", o.train, "a dataset, or worlds:SEED for fresh worlds without end")->required();
   finetune->add_option("--valid", o.valid, "a dataset, or worlds:SEED, to measure on");

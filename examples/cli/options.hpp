@@ -75,7 +75,7 @@ struct options {
   std::size_t pass_tokens = 4096;
   bool recompute = false;
   double temperature_of_teacher = 1, focus = 0, hard = 0, drop_blocks = 0;
-  double deviation = 0, lr = 1e-3, dense_weight = 0.1, weight_decay = 0, beta2 = 0.95, clip = 1, curriculum = -1;
+  double deviation = 0.02, lr = 1e-3, dense_weight = 0.1, weight_decay = 0, beta2 = 0.95, clip = 1, curriculum = -1;
 };
 
 /// A command gives the JSON object that `--json` prints. Its text for people it writes to standard output itself, only

@@ -44,9 +44,7 @@ struct parameter_place {
 
 /// How weights are drawn.
 struct random_parameters {
-  /// Of all matrices, which are normal; 0: 1 / sqrt(dim). That is the usual 0.02 at 2,500 dims. With 0.02 at 128, queries and
-  /// keys are so small that attention starts all but even, and a model may not find in hours what it else finds in minutes.
-  double deviation = 0;
+  double deviation = 0.02;       // of all matrices: a normal distribution
   bool scale_residual = true;    // what joins the residual stream (o_proj, down_proj) by 1 / sqrt(2 layers)
 };
 
@@ -76,7 +74,6 @@ class parameters {
                                                  const random_parameters& options = {}) {
     if (auto ok = validate_trainable(config); !ok) return ok.error();
     parameters out(config);
-    const double deviation = options.deviation != 0 ? options.deviation : 1.0 / std::sqrt(static_cast<double>(config.dim));
     for (const parameter_place& p : out.places_) {
       const std::span<T> to = out.span(p);
       if (p.is_vector()) {
@@ -84,7 +81,7 @@ class parameters {
         continue;
       }
       const bool residual = p.name.find("o_proj") != std::string::npos || p.name.find("down_proj") != std::string::npos;
-      const double size = deviation * (options.scale_residual && residual ? 1.0 / std::sqrt(2.0 * config.layers) : 1.0);
+      const double size = options.deviation * (options.scale_residual && residual ? 1.0 / std::sqrt(2.0 * config.layers) : 1.0);
       const std::uint64_t key = hasher(seed).text(p.name).finish().low;
       for (std::size_t i = 0; i < to.size(); ++i) to[i] = static_cast<T>(static_cast<float>(size * normal(key, i)));
     }

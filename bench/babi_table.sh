@@ -1,0 +1,52 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# Five bAbI tasks with a sentence a block: trains a base with full attention and fine-tunes it for blocks, both on the first 9,000
+# questions of each task, and measures every row on the last 500 of each. Runs that were stopped go on.
+#   sh bench/babi_table.sh PROGRAM FOLDER DATA [SEED]
+# PROGRAM is the built `blockattn`; FOLDER keeps models, checkpoints and logs; DATA holds the files of the tasks
+# (qa1_..._train.txt of the set with 10,000 questions a task).
+set -eu
+[ $# -ge 3 ] || { sed -n '3,7s/^# //p' "$0" >&2; exit 2; }
+program=$1
+folder=$2
+data=$3
+seed=${4:-0}
+mkdir -p "$folder"
+
+if [ ! -f "$folder/test.jsonl" ]; then
+  rm -f "$folder"/train.jsonl "$folder"/valid.jsonl "$folder"/test.jsonl.part
+  for task in 1 5 6 11 12; do
+    "$program" babi "$data"/qa"${task}"_*_train.txt --group 1 --out "$folder/task.jsonl"
+    sed -n '1,9000p' "$folder/task.jsonl" >>"$folder/train.jsonl"
+    sed -n '9401,9460p' "$folder/task.jsonl" >>"$folder/valid.jsonl"
+    sed -n '9501,10000p' "$folder/task.jsonl" >>"$folder/test.jsonl.part"
+  done
+  mv "$folder/test.jsonl.part" "$folder/test.jsonl"
+fi
+
+common="--train $folder/train.jsonl --valid $folder/valid.jsonl --valid-count 300 --valid-every 500 --schedule linear --warmup 100
+  --beta2 0.98 --loss dense --products bf16 --batch-tokens 2048 --template plain --seed $seed"
+train() {
+  name=$1
+  shift
+  [ -f "$folder/$name.gguf" ] && return
+  # shellcheck disable=SC2086
+  "$program" finetune $common "$@" --checkpoint "$folder/$name.run" --log "$folder/$name.log" --save "$folder/$name.gguf.part"
+  mv "$folder/$name.gguf.part" "$folder/$name.gguf"
+}
+train base --new 128,6,4,4,384 --deviation 0.08 --pieces 900 --mode full --steps 9000 --lr 1.5e-3 --dense-weight 0.05
+train tuned --model "$folder/base.gguf" --mode both --steps 3000 --lr 1e-3 --dense-weight 0.05
+
+row() {
+  what=$1 model=$2
+  shift 2
+  "$program" score --model "$folder/$model.gguf" --dataset "$folder/test.jsonl" --template plain --max-tokens 5 --kv f32 --json "$@" 2>/dev/null |
+    awk -v what="$what" -v kinds="qa1 qa5 qa6 qa11 qa12" -f "$(dirname "$0")/support/score_row.awk"
+}
+echo "| weights, run as | all | 1 | 5 | 6 | 11 | 12 |"
+echo "|---|---|---|---|---|---|---|"
+row "base, full" base --mode full
+row "base, blocks without fine-tuning" base
+row "tuned, blocks" tuned
+row "tuned, full" tuned --mode full
+row "tuned, blocks without positions" tuned --position none
