@@ -7,19 +7,20 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <random>
 #include <vector>
 
 #include <blockattn/core/memory.hpp>
 
 #include "support/catch.hpp"
 #include "support/executors.hpp"
+#include "support/random_floats.hpp"
 #include "support/stored_rows.hpp"
 
 namespace ba = blockattn;
 using ba::compute_type;
 using ba::dtype;
 using blockattn_test::packed_rows;
+using blockattn_test::random_floats;
 using blockattn_test::stored_rows;
 
 namespace {
@@ -30,13 +31,6 @@ constexpr float untouched = -12345.0f;
 
 // Types whose weights take one rounding on their way to bf16, that to bf16.
 bool one_rounding(dtype type) { return !ba::is_quantized(type) || !ba::has_offsets(type); }
-
-std::vector<float> random_floats(std::size_t n, unsigned seed) {
-  std::mt19937 gen(seed);
-  std::vector<float> v(n);
-  for (float& x : v) x = static_cast<float>(static_cast<double>(gen()) / 2147483648.0 - 1.0);
-  return v;
-}
 
 std::vector<float> run(ba::executor_ref workers, const ba::packed_matrix& w, compute_type compute, const float* x,
                        std::size_t x_stride, std::size_t rows, std::size_t y_stride) {

@@ -7,7 +7,6 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <random>
 #include <string>
 #include <vector>
 
@@ -15,24 +14,19 @@
 
 #include "support/catch.hpp"
 #include "support/executors.hpp"
+#include "support/random_floats.hpp"
 #include "support/stored_rows.hpp"
 
 namespace ba = blockattn;
 using ba::dtype;
 using blockattn_test::packed_rows;
+using blockattn_test::random_floats;
 using blockattn_test::stored_rows;
 
 namespace {
 
 constexpr dtype quantized[] = {dtype::q8_0, dtype::q4_0, dtype::q4_1, dtype::q5_0,
                                dtype::q5_1, dtype::q4_k, dtype::q5_k, dtype::q6_k};
-
-std::vector<float> random_floats(std::size_t n, unsigned seed) {
-  std::mt19937 gen(seed);
-  std::vector<float> v(n);
-  for (float& x : v) x = static_cast<float>(static_cast<double>(gen()) / 2147483648.0 - 1.0);
-  return v;
-}
 
 constexpr float untouched = -12345.0f;
 

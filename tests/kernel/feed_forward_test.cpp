@@ -12,12 +12,14 @@
 
 #include "support/catch.hpp"
 #include "support/executors.hpp"
+#include "support/random_floats.hpp"
 #include "support/stored_rows.hpp"
 
 namespace ba = blockattn;
 using ba::compute_type;
 using ba::dtype;
 using blockattn_test::packed_rows;
+using blockattn_test::random_floats;
 using blockattn_test::stored_rows;
 
 namespace {
@@ -43,13 +45,6 @@ struct layer {
     return rows;
   }
 };
-
-std::vector<float> random_floats(std::size_t n, unsigned seed) {
-  std::mt19937 gen(seed);
-  std::vector<float> v(n);
-  for (float& x : v) x = static_cast<float>(static_cast<double>(gen()) / 2147483648.0 - 1.0);
-  return v;
-}
 
 std::vector<float> one_by_one(const layer& l, compute_type compute, bool gelu, const float* x, std::size_t x_stride,
                               std::size_t rows, std::size_t y_stride) {

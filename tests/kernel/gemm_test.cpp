@@ -6,24 +6,18 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <random>
 #include <vector>
 
 #include <blockattn/core/memory.hpp>
 
 #include "support/catch.hpp"
 #include "support/executors.hpp"
+#include "support/random_floats.hpp"
 
 namespace ba = blockattn;
+using blockattn_test::random_floats;
 
 namespace {
-
-std::vector<float> random_floats(std::size_t n, unsigned seed) {
-  std::mt19937 gen(seed);
-  std::vector<float> v(n);
-  for (float& x : v) x = static_cast<float>(static_cast<double>(gen()) / 2147483648.0 - 1.0);
-  return v;
-}
 
 // A packed matrix that owns its bytes, with the rows it was packed from.
 struct weights {
