@@ -17,14 +17,10 @@ common="--valid worlds:900 --valid-count 40 --valid-every 500 --schedule linear 
   --loss dense --products bf16 --seed $seed"
 # Fine-tuning asks more of each world: most of a sample is passages, and those are read anyway.
 tuning="--steps 4000 --batch-tokens 3072 --questions 40 --lr 1.5e-3 --dense-weight 0.05"
-train() {
-  name=$1
-  shift
-  [ -f "$folder/$name.gguf" ] && return
-  # shellcheck disable=SC2086
-  "$program" finetune $common "$@" --checkpoint "$folder/$name.run" --log "$folder/$name.log" --save "$folder/$name.gguf.part"
-  mv "$folder/$name.gguf.part" "$folder/$name.gguf"
-}
+questions=$folder/worlds.jsonl
+kinds="one two later refer continued pronoun"
+. "$(dirname "$0")/support/table.sh"
+
 train lessons --new 128,6,4,4,384 --pieces 1700 --train "$(from 0)" --mode full --steps 6000 --batch-tokens 2048 --curriculum 0.6 --lr 2e-3 \
   --dense-weight 0.1
 train base --model "$folder/lessons.gguf" --train "$(from 2)" --mode full --steps 3000 --batch-tokens 2048 --lr 2e-3 --dense-weight 0.05
@@ -35,12 +31,6 @@ train tuned --model "$folder/base.gguf" --train "$(from 1)" --mode both $tuning 
 train control --model "$folder/base.gguf" --train "$(from 1)" --mode full $tuning
 
 [ -f "$folder/worlds.jsonl" ] || "$program" worlds --seed 1001 --count 100 --out "$folder/worlds.jsonl"
-row() {
-  what=$1 model=$2
-  shift 2
-  "$program" score --model "$folder/$model.gguf" --dataset "$folder/worlds.jsonl" --template plain --max-tokens 5 --kv f32 --json "$@" 2>/dev/null |
-    awk -v what="$what" -v kinds="one two later refer continued pronoun" -f "$(dirname "$0")/support/score_row.awk"
-}
 echo "| weights, run as | all | one | two | later | refer | continued | pronoun |"
 echo "|---|---|---|---|---|---|---|---|"
 row "base, full" base --mode full

@@ -26,23 +26,13 @@ fi
 
 common="--train $folder/train.jsonl --valid $folder/valid.jsonl --valid-count 300 --valid-every 500 --schedule linear --warmup 100
   --beta2 0.98 --loss dense --products bf16 --batch-tokens 2048 --template plain --seed $seed"
-train() {
-  name=$1
-  shift
-  [ -f "$folder/$name.gguf" ] && return
-  # shellcheck disable=SC2086
-  "$program" finetune $common "$@" --checkpoint "$folder/$name.run" --log "$folder/$name.log" --save "$folder/$name.gguf.part"
-  mv "$folder/$name.gguf.part" "$folder/$name.gguf"
-}
+questions=$folder/test.jsonl
+kinds="qa1 qa5 qa6 qa11 qa12"
+. "$(dirname "$0")/support/table.sh"
+
 train base --new 128,6,4,4,384 --deviation 0.08 --pieces 900 --mode full --steps 9000 --lr 1.5e-3 --dense-weight 0.05
 train tuned --model "$folder/base.gguf" --mode both --steps 3000 --lr 1e-3 --dense-weight 0.05
 
-row() {
-  what=$1 model=$2
-  shift 2
-  "$program" score --model "$folder/$model.gguf" --dataset "$folder/test.jsonl" --template plain --max-tokens 5 --kv f32 --json "$@" 2>/dev/null |
-    awk -v what="$what" -v kinds="qa1 qa5 qa6 qa11 qa12" -f "$(dirname "$0")/support/score_row.awk"
-}
 echo "| weights, run as | all | 1 | 5 | 6 | 11 | 12 |"
 echo "|---|---|---|---|---|---|---|"
 row "base, full" base --mode full

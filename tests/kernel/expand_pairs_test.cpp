@@ -93,18 +93,19 @@ TEST_CASE("products for many rows multiply weights as the bf16 they round to", "
             continue;
           }
           // Two more roundings before that to bf16: now and then it goes to the other side, by a unit of 2^-8 at most.
-          double worst = 0;
-          for (std::size_t i = 0; i < m; ++i)
-            for (std::size_t j = 0; j < n; ++j) {
+          std::size_t far = 0;
+          std::vector<float> row(k);
+          for (std::size_t j = 0; j < n; j += 7) {
+            ba::gather_row(w.matrix, j, row.data());
+            for (std::size_t i = 0; i < m; i += 5) {
               double size = 0;
-              std::vector<float> row(k);
-              if (j % 7 != 0 || i % 5 != 0) continue;
-              ba::gather_row(w.matrix, j, row.data());
               for (std::size_t c = 0; c < k; ++c)
                 size += std::abs(static_cast<double>(x[i * xs + c]) * static_cast<double>(row[c]));
-              worst = std::max(worst, std::abs(static_cast<double>(y[i * ys + j]) - static_cast<double>(expected[i * ys + j])) / size);
+              const double distance = static_cast<double>(y[i * ys + j]) - static_cast<double>(expected[i * ys + j]);
+              far += std::abs(distance) <= 0x1p-12 * size ? 0u : 1u;  // a NaN is far
             }
-          CHECK(worst < 0x1p-12);
+          }
+          CHECK(far == 0);
         }
       }
   }
