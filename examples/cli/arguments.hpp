@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "options.hpp"
+#include "stories/words.hpp"
 
 namespace cli {
 
@@ -90,6 +91,14 @@ inline void read_lists(options& o, bool needs_ids) {
   if (left != 0)
     throw CLI::ValidationError("--blocks", "expected lengths whose sum is the number of ids, " +
                                                std::to_string(o.ids.size()) + ", found \"" + o.blocks_text + "\"");
+}
+
+/// Reads --tasks: numbers of bAbI's tasks that stories have.
+inline void read_tasks(options& o) {
+  o.tasks = parse_list<std::size_t>("--tasks", o.tasks_text);
+  for (const std::size_t number : o.tasks)
+    if (!stories::find_task(number))
+      throw CLI::ValidationError("--tasks", "expected 1, 2, 5, 6, 8, 11 or 12, found " + std::to_string(number));
 }
 
 /// A scaling by name needs the numbers that the file does not give.

@@ -19,7 +19,7 @@
 #include "prompt.hpp"
 #include "score.hpp"
 #include "terminal.hpp"
-#include "training_data.hpp"
+#include "training_source.hpp"
 
 namespace cli {
 
@@ -45,35 +45,6 @@ class interrupt {
   void (*before_)(int);
 };
 
-// "worlds:SEED", or nothing for the name of a file.
-result<std::optional<std::uint64_t>> world_seed(const std::string& source) {
-  constexpr std::string_view prefix = "worlds:";
-  if (!source.starts_with(prefix)) return std::optional<std::uint64_t>();
-  std::uint64_t seed = 0;
-  const char* const first = source.data() + prefix.size();
-  const auto [end, code] = std::from_chars(first, source.data() + source.size(), seed);
-  if (code != std::errc() || end != source.data() + source.size())
-    return ba::fail(ba::errc::invalid_argument, "expected worlds:SEED, found \"", source, "\"");
-  return std::optional<std::uint64_t>(seed);
-}
-
-// Contexts with their questions: of a file, or the first worlds of a seed, whole ones.
-result<std::vector<question_group>> open_groups(const std::string& source, std::size_t most, std::size_t questions) {
-  const auto seed = world_seed(source);
-  if (!seed) return seed.error();
-  std::vector<question_group> out;
-  if (*seed) {
-    for (std::uint64_t n = 0; n < most; ++n) out.push_back(group_of(worlds::make_world(**seed, n, {.questions = questions})));
-    return out;
-  }
-  auto samples = ba::open_dataset(source);
-  if (!samples) return samples.error();
-  out = group_questions(*std::move(samples));
-  if (out.size() > most) out.resize(most);
-  if (out.empty()) return ba::fail(ba::errc::bad_format, source, ": expected at least one question, found none");
-  return out;
-}
-
 // Weights and words to begin with.
 struct beginning {
   std::optional<ba::parameters<>> weights;
@@ -92,7 +63,7 @@ result<ba::vocabulary> vocabulary_of(const std::string& file) {
 result<ba::vocabulary> learn_words(const options& o, const ba::prompt_template& form) {
   auto learner = ba::bpe_trainer::make({.pieces = o.pieces});
   if (!learner) return learner.error();
-  const auto groups = open_groups(o.train, 2000, 30);
+  const auto groups = open_groups(o, o.train, 2000, 30);
   if (!groups) return groups.error();
   for (const question_group& g : *groups) {
     const auto first = ba::render(form, g.questions.front().passages, "");
@@ -279,28 +250,13 @@ result<json> finetune(const options& o) {
   auto start = begin(o, *form);
   if (!start) return std::move(start).error();
   if (!o.valid.empty()) {
-    const auto groups = open_groups(o.valid, o.valid_count, o.questions);
+    const auto groups = open_groups(o, o.valid, o.valid_count, o.questions);
     if (!groups) return groups.error();
     valid = make_exam(*start, *form, *groups);
   }
   const loss_weights weigh{.answer = 1, .other = o.loss == "dense" ? static_cast<float>(o.dense_weight) : 0.0f};
-  const auto seed = world_seed(o.train);
-  if (!seed) return seed.error();
-  std::unique_ptr<sample_source> source;
-  if (*seed) {
-    const double part = o.curriculum >= 0 ? o.curriculum : o.new_shape.empty() ? 0.0 : 0.7;
-    source = std::make_unique<world_source>(
-        *start->words, *form,
-        world_source::settings{.seed = **seed, .batch_tokens = o.batch_tokens, .questions = o.questions,
-                               .curriculum_steps = part * static_cast<double>(o.steps), .weigh = weigh});
-  } else {
-    const auto groups = open_groups(o.train, ~std::size_t{0}, 0);
-    if (!groups) return groups.error();
-    std::vector<ba::training_sample> samples;
-    for (const question_group& g : *groups) samples.push_back(make_sample(*start->words, *form, g, weigh));
-    source = std::make_unique<file_source>(std::move(samples), o.batch_tokens, o.seed);
-  }
-
+  auto source = open_source(o, *start->words, *form, weigh);
+  if (!source) return source.error();
   std::optional<ba::parameters<>> teacher;
   if (!o.teacher.empty()) {
     common_options of = o.common;
@@ -363,7 +319,7 @@ result<json> finetune(const options& o) {
   while (run.steps() < end && stop_asked == 0) {
     const stopwatch time;
     items.clear();
-    std::vector<const ba::training_sample*> samples = source->batch(run.steps());
+    std::vector<const ba::training_sample*> samples = (*source)->batch(run.steps());
     std::vector<ba::training_sample> fewer;
     if (o.drop_blocks > 0) {
       fewer = drop_blocks(samples, o.drop_blocks, o.seed, run.steps());

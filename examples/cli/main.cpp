@@ -245,6 +245,20 @@ int main(int argc, char** argv) {
   worlds->add_flag("--json", o.common.json, "print one JSON object on standard output")->needs(worlds_out);
   worlds->callback([&] { run = cli::worlds; });
 
+  auto* stories = app.add_subcommand("stories", "stories in the manner of bAbI: sentences and questions, as JSON lines");
+  stories->add_option("--seed", o.seed, "of the random numbers")->check(cli::whole(0, any));
+  stories->add_option("--count", o.count, "how many")->check(cli::whole(1, many));
+  stories->add_option("--first", o.first, "the number of the first one")->check(cli::whole(0, many));
+  stories->add_option("--tasks", o.tasks_text, "bAbI's numbers with commas between them; else 1,5,6,11,12");
+  stories->add_option("--sentences", o.sentences, "of a story; 0: as in bAbI's files")->check(cli::whole(0, 1000));
+  stories->add_option("--questions", o.questions, "of a story, at most")->check(cli::whole(1, 1000));
+  auto* stories_out = stories->add_option("--out", o.out, "a file instead of standard output");
+  stories->add_flag("--json", o.common.json, "print one JSON object on standard output")->needs(stories_out);
+  stories->callback([&] {
+    cli::read_tasks(o);
+    run = cli::stories;
+  });
+
   auto* babi = app.add_subcommand("babi", "a task of bAbI as a dataset, JSON lines");
   babi->add_option("--file,file", o.file, "the task's file")->required();
   babi->add_option("--group", o.group, "sentences of a passage")->check(cli::whole(1, many));
@@ -260,8 +274,8 @@ int main(int argc, char** argv) {
   finetune->add_option("--pieces", o.pieces, "of a new tokenizer, at most")->check(cli::whole(258, 1u << 20));
   finetune->add_option("--deviation", o.deviation, "of the normal distribution that a new model's matrices are drawn from")
       ->check(CLI::PositiveNumber);
-  finetune->add_option("--train", o.train, "a dataset, or worlds:SEED for fresh worlds without end")->required();
-  finetune->add_option("--valid", o.valid, "a dataset, or worlds:SEED, to measure on");
+  finetune->add_option("--train", o.train, "a dataset, or worlds:SEED or stories:SEED for fresh ones without end")->required();
+  finetune->add_option("--valid", o.valid, "a dataset, worlds:SEED or stories:SEED, to measure on");
   finetune->add_option("--valid-count", o.valid_count, "contexts of it at most")->check(cli::whole(1, many));
   finetune->add_option("--valid-every", o.valid_every, "steps; 0: twenty times")->check(cli::whole(0, many));
   finetune->add_option("--mode", o.train_mode, "how samples are seen")->check(CLI::IsMember({"both", "full", "block"}));
@@ -284,9 +298,10 @@ int main(int argc, char** argv) {
   finetune->add_option("--focus", o.focus, "up to so much more weight where the two differ")->check(cli::real(0, 1000))->needs(teacher);
   finetune->add_option("--hard", o.hard, "weight of the answers themselves beside the teacher")->check(cli::real(0, 1000))->needs(teacher);
   finetune->add_option("--drop-blocks", o.drop_blocks, "part of the blocks that each step leaves out")->check(cli::real(0, 0.9))->needs(teacher);
-  finetune->add_option("--curriculum", o.curriculum, "part of the steps until worlds are whole; else 0.7 for --new, 0 for --model")
+  finetune->add_option("--curriculum", o.curriculum, "part of the steps until worlds or stories are whole; else 0.7 for --new, 0 for --model")
       ->check(cli::real(0, 1));
-  finetune->add_option("--questions", o.questions, "of a world, at most")->check(cli::whole(1, 1000));
+  finetune->add_option("--tasks", o.tasks_text, "of stories: bAbI's numbers with commas between them; else 1,5,6,11,12");
+  finetune->add_option("--questions", o.questions, "of a world or story, at most")->check(cli::whole(1, 1000));
   finetune->add_option("--seed", o.seed, "of weights and of the order of samples")->check(cli::whole(0, any));
   finetune->add_option("--threads", o.common.threads, "workers; 0: all")->check(cli::whole(0, 1024));
   finetune->add_option("--save", o.save, "the GGUF file of the result");
@@ -301,6 +316,7 @@ int main(int argc, char** argv) {
     o.new_shape = cli::parse_list<std::uint32_t>("--new", o.new_text);
     if (!o.new_text.empty() && o.new_shape.size() != 5)
       throw CLI::ValidationError("--new", "expected DIM,LAYERS,HEADS,KV_HEADS,FFN, found \"" + o.new_text + "\"");
+    cli::read_tasks(o);
     if (finetune->get_option("--template")->count() == 0) o.template_name = "plain";
     run = cli::finetune;
   });

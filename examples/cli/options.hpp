@@ -64,6 +64,9 @@ struct options {
   // worlds
   std::size_t level = 4, world_passages = 10, questions = 14, count = 1, first = 0;
   std::size_t group = 2;  // babi: sentences of a passage
+  std::size_t sentences = 0;  // stories: 0: as in bAbI's files
+  std::string tasks_text;
+  std::vector<std::size_t> tasks;  // tasks_text, read: bAbI's numbers; empty: five of them
   std::string world_format = "lines";
   // finetune
   std::string new_text, train, valid, train_mode = "both", loss = "answer", schedule = "constant", products = "f32";
@@ -95,6 +98,7 @@ result<json> paper(const options&);
 result<json> bench(const options&);
 result<json> demo(const options&);
 result<json> worlds(const options&);
+result<json> stories(const options&);
 result<json> babi(const options&);
 result<json> finetune(const options&);
 
