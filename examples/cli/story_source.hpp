@@ -25,12 +25,13 @@ struct story_stage {
   std::size_t sentences = 0;  // 0: as in bAbI's files
   bool asking = true;         // in words
   bool ends = false;          // by a word alone
+  bool lesson = false;
 };
 inline story_stage story_stage_at(double part, worlds::random& r) {
   if (part >= 1) return {};
-  if (part < 0.25) return {r.between(1, grown(part, 0, 0.25, 2, 6)), false, true};
-  if (part < 0.5) return {r.between(1, grown(part, 0.25, 0.5, 4, 10)), true, true};
-  return {r.chance(50) ? r.between(1, 10) : 0, true, r.chance(30)};
+  if (part < 0.3) return {r.between(1, grown(part, 0, 0.3, 2, 7)), false, true, true};
+  if (part < 0.5) return {r.between(1, grown(part, 0.3, 0.5, 5, 10)), true, true, r.chance(50)};
+  return {r.chance(50) ? r.between(1, 10) : 0, true, r.chance(30), r.chance(20)};
 }
 
 /// Fresh stories without end.
@@ -53,6 +54,7 @@ class story_source final : public generated_source {
     const story_stage now = story_stage_at(part, r);
     stories::story_options wanted = settings_.stories;
     wanted.sentences = now.sentences;
+    wanted.lesson = now.lesson;
     const stories::story told = stories::make_story(settings_.seed, n, wanted);
     const bool ends = now.ends && !told.ends.empty(), asking = now.asking || !ends;
     if (told.questions.empty()) return {};

@@ -39,6 +39,7 @@ struct story_options {
   std::vector<task> tasks = {task::where, task::given, task::whether, task::pronoun, task::together};
   std::size_t sentences = 0;   ///< 0: drawn anew for each story, about as often as in bAbI's files
   std::size_t questions = 14;  ///< at most
+  bool lesson = false;         ///< seven people instead of four, and nobody twice before all have had their turn
 };
 
 namespace detail {
@@ -58,11 +59,13 @@ namespace detail {
 
 class builder {
  public:
-  builder(task t, random& r) : task_(t), r_(r) {
-    for (std::size_t i = 0; i < 4; ++i) {
-      name_[i] = t == task::given ? givers[i] : people[i];
-      at_[i] = r_.below(std::size(places));
-    }
+  builder(task t, bool lesson, random& r) : task_(t), lesson_(lesson), r_(r) {
+    if (lesson || t == task::given) name_.assign(std::begin(givers), std::end(givers));
+    if (lesson || t != task::given)
+      for (const std::string_view one : people)
+        if (std::find(name_.begin(), name_.end(), one) == name_.end()) name_.push_back(one);
+    for (std::size_t i = 0; i < name_.size(); ++i) at_.push_back(r_.below(std::size(places)));
+    known_.resize(name_.size()), took_.resize(name_.size());
     for (std::size_t& place : lies_) place = r_.below(std::size(places));
   }
 
@@ -78,7 +81,7 @@ class builder {
   }
 
  private:
-  static constexpr std::size_t nobody = 4;
+  static constexpr std::size_t nobody = ~std::size_t{0};
   struct gift {
     std::size_t from, thing, to;
   };
@@ -97,22 +100,36 @@ class builder {
       if (const std::size_t place = r_.below(std::size(places)); place != at_[a] && place != at_[b]) return place;
   }
 
+  std::size_t somebody() {
+    if (!lesson_) return r_.below(name_.size());
+    if (turns_.empty()) {
+      for (std::size_t i = 0; i < name_.size(); ++i) turns_.push_back(i);
+      r_.shuffle(turns_);
+    }
+    const std::size_t out = turns_.back();
+    turns_.pop_back();
+    return out;
+  }
+
   void tell() {
-    const std::size_t who = r_.below(4);
+    const bool goes_on = task_ == task::pronoun && story_.sentences.size() % 2 == 1;
+    const std::size_t who = goes_on ? last_ : somebody();
     if (task_ == task::together) {
-      const std::size_t other = (who + r_.between(1, 3)) % 4, place = elsewhere(who, other);
+      std::size_t other = somebody();
+      while (other == who) other = somebody();
+      const std::size_t place = elsewhere(who, other);
       move(who, place), move(other, place);
       return say(moved(name(who) + " and " + name(other), place));
     }
-    if (task_ == task::pronoun && story_.sentences.size() % 2 == 1) {
-      const std::size_t place = elsewhere(last_, last_);
-      move(last_, place);
-      return say(moved(std::string(r_.pick(follows)) + (is_woman(name_[last_]) ? " she" : " he"), place));
+    if (goes_on) {
+      const std::size_t place = elsewhere(who, who);
+      move(who, place);
+      return say(moved(std::string(r_.pick(follows)) + (is_woman(name_[who]) ? " she" : " he"), place));
     }
     if (task_ == task::where || task_ == task::pronoun || !handle(who)) {
       std::size_t place = elsewhere(who, who);
       // Gifts need company.
-      if (const std::size_t host = at_[r_.below(4)]; task_ == task::given && host != at_[who] && r_.chance(60)) place = host;
+      if (const std::size_t host = at_[r_.below(at_.size())]; task_ == task::given && host != at_[who] && r_.chance(60)) place = host;
       move(who, place);
       say(moved(name(who), place));
     }
@@ -127,7 +144,7 @@ class builder {
       if (held_[i] == nobody && lies_[i] == at_[who]) here.push_back(i);
     }
     std::vector<std::size_t> company;
-    for (std::size_t i = 0; i < 4; ++i)
+    for (std::size_t i = 0; i < at_.size(); ++i)
       if (i != who && at_[i] == at_[who]) company.push_back(i);
     // These shares make sentences of each kind about as frequent as in the files.
     if (!here.empty() && r_.chance(65)) {
@@ -175,7 +192,7 @@ class builder {
         if (place_known(i)) ask_place("the " + std::string(things[i]), std::string(things[i]), held_[i] == nobody ? lies_[i] : at_[held_[i]]);
       return;
     }
-    for (std::size_t who = 0; who < 4; ++who) {
+    for (std::size_t who = 0; who < name_.size(); ++who) {
       if (task_ == task::carried) {
         if (took_[who]) put("What is " + name(who) + " carrying?", in_hands(who));
       } else if (known_[who]) {
@@ -223,13 +240,15 @@ class builder {
   }
 
   task task_;
+  bool lesson_;
   random& r_;
-  std::array<std::string_view, 4> name_{};
-  std::array<std::size_t, 4> at_{};
-  std::array<bool, 4> known_{};  // by a sentence
+  std::vector<std::size_t> turns_;  // of a lesson
+  std::vector<std::string_view> name_;
+  std::vector<std::size_t> at_;
+  std::vector<bool> known_;  // by a sentence
   std::array<std::size_t, 3> held_ = {nobody, nobody, nobody}, lies_{};
   std::array<bool, 3> lies_known_{};
-  std::array<bool, 4> took_{};
+  std::vector<bool> took_;
   std::vector<std::size_t> taken_;  // what is in hands, in the order of taking
   std::size_t last_ = 0;
   std::vector<gift> gifts_;
@@ -243,7 +262,7 @@ class builder {
   random r(seed ^ 0x73746f7279u, n);
   const task t = r.pick(options.tasks);
   const std::size_t sentences = options.sentences != 0 ? options.sentences : detail::draw_length(t, r);
-  return detail::builder(t, r).build(sentences, options.questions);
+  return detail::builder(t, options.lesson, r).build(sentences, options.questions);
 }
 
 }  // namespace stories
