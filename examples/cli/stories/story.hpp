@@ -25,6 +25,7 @@ using worlds::random;
 
 struct question {
   std::string text, answer;
+  std::string first = {};  ///< a step on the way that a learner may say before the answer
 };
 
 struct story {
@@ -150,7 +151,7 @@ class builder {
     if (!here.empty() && r_.chance(65)) {
       const std::size_t thing = r_.pick(here);
       held_[thing] = who, took_[who] = true;
-      taken_.push_back(thing);
+      if (const std::pair took(who, thing); std::find(taken_.begin(), taken_.end(), took) == taken_.end()) taken_.push_back(took);
       say(name(who) + " " + std::string(r_.pick(takes)) + the(things[thing]) + " there.");
       return true;
     }
@@ -164,7 +165,6 @@ class builder {
       return true;
     }
     if (!r_.chance(70)) return false;
-    std::erase(taken_, thing);
     held_[thing] = nobody, lies_[thing] = at_[who], lies_known_[thing] = known_[who];
     say(name(who) + " " + std::string(r_.pick(drops)) + the(things[thing]) + (r_.chance(20) ? " there." : "."));
     return true;
@@ -183,7 +183,9 @@ class builder {
     return in(known_);
   }
 
-  void put(std::string text, std::string_view answer) { story_.questions.push_back({std::move(text), std::string(answer)}); }
+  void put(std::string text, std::string_view answer, std::string_view first = {}) {
+    story_.questions.push_back({std::move(text), std::string(answer), std::string(first)});
+  }
 
   void ask() {
     if (task_ == task::given) return ask_gifts();
@@ -202,21 +204,21 @@ class builder {
     }
   }
   void ask_place(const std::string& of, std::string word, std::size_t place) {
-    put("Where is " + of + "?", places[place]);
+    put("Where is " + of + "?", places[place], word);
     story_.ends.emplace_back(std::move(word), places[place]);
   }
   // Both answers, so that neither is the better guess.
   void ask_whether(std::size_t who) {
     const std::string here(places[at_[who]]), other(places[elsewhere(who, who)]);
-    put("Is " + name(who) + " in the " + here + "?", "yes");
-    put("Is " + name(who) + " in the " + other + "?", "no");
+    put("Is " + name(who) + " in the " + here + "?", "yes", here);
+    put("Is " + name(who) + " in the " + other + "?", "no", here);
     story_.ends.emplace_back(name(who), here);
   }
-  // In the order in which they were taken.
+  // In the order in which this person took each of them for the first time.
   std::string in_hands(std::size_t who) const {
     std::string all;
-    for (const std::size_t thing : taken_)
-      if (held_[thing] == who) all += (all.empty() ? "" : ",") + std::string(things[thing]);
+    for (const auto& [by, thing] : taken_)
+      if (by == who && held_[thing] == who) all += (all.empty() ? "" : ",") + std::string(things[thing]);
     return all.empty() ? "nothing" : all;
   }
 
@@ -249,7 +251,7 @@ class builder {
   std::array<std::size_t, 3> held_ = {nobody, nobody, nobody}, lies_{};
   std::array<bool, 3> lies_known_{};
   std::vector<bool> took_;
-  std::vector<std::size_t> taken_;  // what is in hands, in the order of taking
+  std::vector<std::pair<std::size_t, std::size_t>> taken_;  // who took what, each once
   std::size_t last_ = 0;
   std::vector<gift> gifts_;
   story story_{};
