@@ -11,7 +11,6 @@
 #include <memory>
 #include <numeric>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "worlds/random.hpp"
@@ -70,18 +69,14 @@ inline ba::training_sample make_sample(const ba::tokenizer& words, const ba::pro
   return out;
 }
 
-/// Pairs of words as branches behind what a sample has: given the first, the second is wanted.
-inline void add_ends(const ba::tokenizer& words, const ba::prompt_template& form,
-                     const std::vector<std::pair<std::string, std::string>>& ends, const loss_weights& weigh, ba::training_sample& to) {
-  const auto add = [&](std::span<const ba::token> ids, float weight) {
-    to.ids.insert(to.ids.end(), ids.begin(), ids.end());
-    to.weights.resize(to.ids.size(), weight);
-  };
-  for (const auto& [given, wanted] : ends) {
-    add(ba::encode_answer(words, form, given), 0);
-    add(ba::encode_answer(words, form, wanted), weigh.answer);
-    to.branch_ends.push_back(static_cast<std::uint32_t>(to.ids.size()));
-  }
+/// A branch behind what a sample has: given some tokens, others are wanted.
+inline void add_branch(std::span<const ba::token> given, std::span<const ba::token> wanted, const loss_weights& weigh,
+                       ba::training_sample& to) {
+  to.ids.insert(to.ids.end(), given.begin(), given.end());
+  to.weights.resize(to.ids.size(), 0);
+  to.ids.insert(to.ids.end(), wanted.begin(), wanted.end());
+  to.weights.resize(to.ids.size(), weigh.answer);
+  to.branch_ends.push_back(static_cast<std::uint32_t>(to.ids.size()));
 }
 
 /// Batches by number: the n-th is the same whenever it is asked for, so that a run that goes on after a stop sees what it

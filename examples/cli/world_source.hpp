@@ -71,7 +71,9 @@ class world_source final : public generated_source {
       s.weights.assign(s.ids.size(), settings_.weigh.other);
       s.block_ends.push_back(static_cast<std::uint32_t>(s.ids.size()));
     }
-    if (now.what == stage::facts) add_ends(words_, form_, worlds::ends_of(w), settings_.weigh, s);
+    if (now.what == stage::facts)  // the ends of its facts, one word after the other
+      for (const auto& [given, wanted] : worlds::ends_of(w))
+        add_branch(ba::encode_answer(words_, form_, given), ba::encode_answer(words_, form_, wanted), settings_.weigh, s);
     return s;
   }
 

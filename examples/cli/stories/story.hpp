@@ -25,7 +25,6 @@ using worlds::random;
 
 struct question {
   std::string text, answer;
-  std::string first = {};  ///< a step on the way that a learner may say before the answer
 };
 
 struct story {
@@ -183,9 +182,7 @@ class builder {
     return in(known_);
   }
 
-  void put(std::string text, std::string_view answer, std::string_view first = {}) {
-    story_.questions.push_back({std::move(text), std::string(answer), std::string(first)});
-  }
+  void put(std::string text, std::string_view answer) { story_.questions.push_back({std::move(text), std::string(answer)}); }
 
   void ask() {
     if (task_ == task::given) return ask_gifts();
@@ -204,14 +201,14 @@ class builder {
     }
   }
   void ask_place(const std::string& of, std::string word, std::size_t place) {
-    put("Where is " + of + "?", places[place], word);
+    put("Where is " + of + "?", places[place]);
     story_.ends.emplace_back(std::move(word), places[place]);
   }
   // Both answers, so that neither is the better guess.
   void ask_whether(std::size_t who) {
     const std::string here(places[at_[who]]), other(places[elsewhere(who, who)]);
-    put("Is " + name(who) + " in the " + here + "?", "yes", here);
-    put("Is " + name(who) + " in the " + other + "?", "no", here);
+    put("Is " + name(who) + " in the " + here + "?", "yes");
+    put("Is " + name(who) + " in the " + other + "?", "no");
     story_.ends.emplace_back(name(who), here);
   }
   // In the order in which this person took each of them for the first time.
