@@ -21,36 +21,57 @@ inline question_group group_of(const stories::story& s) {
   return out;
 }
 
-/// The end of a question about a word, from the word on: what a template writes behind "Where is Mary", cut anywhere.
-///
-/// A model that knows the place at "Mary" does not know it at "Answer:", five tokens on, and finds no way there by itself
-/// in thousands of steps. Asked at every token in between it finds it in hundreds.
-inline std::vector<ba::token> tail_of_question(const ba::tokenizer& words, const ba::prompt_template& form,
-                                               const std::string& word, worlds::random& r) {
-  const std::vector<ba::token> begin = ba::encode_answer(words, form, word);
-  const std::vector<ba::token> all = ba::encode_prompt(words, form, {}, "Where is " + word + "?").final;
-  const auto at = std::search(all.begin(), all.end(), begin.begin(), begin.end());
-  if (at == all.end()) return begin;
-  const std::size_t least = begin.size(), most = static_cast<std::size_t>(all.end() - at);
-  return {at, at + static_cast<std::ptrdiff_t>(r.between(least, most))};
-}
+/// Questions that break off. A model that knows the place at "Mary" does not know it at "Answer:", five tokens on, and
+/// finds no way there by itself in thousands of steps. Asked at every token in between it finds it in hundreds.
+class cut_questions {
+ public:
+  cut_questions(const ba::tokenizer& words, const ba::prompt_template& form) : words_(words), form_(form) {
+    const auto a = final_of("Where is Mary?"), b = final_of("Who is John?");
+    while (tail_ < std::min(a.size(), b.size()) && a[a.size() - 1 - tail_] == b[b.size() - 1 - tail_]) ++tail_;
+  }
+
+  /// From a word on: "Mary" and some of what a template writes behind it.
+  std::vector<ba::token> from_word(const std::string& word, worlds::random& r) const {
+    std::vector<ba::token> out = ba::encode_answer(words_, form_, word);
+    const auto all = final_of("Where is " + word + "?");
+    out.insert(out.end(), all.end() - static_cast<std::ptrdiff_t>(tail_), all.end());
+    out.resize(out.size() - r.below(tail_ + 1));
+    return out;
+  }
+  /// From the start.
+  std::vector<ba::token> whole(const std::string& question, worlds::random& r) const {
+    auto out = final_of(question);
+    out.resize(out.size() - r.below(tail_ + 1));
+    return out;
+  }
+
+ private:
+  std::vector<ba::token> final_of(const std::string& question) const { return ba::encode_prompt(words_, form_, {}, question).final; }
+
+  const ba::tokenizer& words_;
+  const ba::prompt_template& form_;
+  std::size_t tail_ = 0;  // tokens behind the last word of any question
+};
 
 /// The way to whole stories, by the part of it that is done.
 struct story_stage {
-  std::size_t sentences = 0;  // 0: as in bAbI's files
-  bool asking = true;         // in words
-  bool ends = false;          // by a word, or the end of a question
-  bool tails = false;         // that
+  enum { moves, gifts, all } what = all;  // of the tasks: where people move and are called by name; who gave what
+  std::size_t sentences = 0;              // 0: as in bAbI's files
+  bool asking = true;                     // in words
+  bool ends = false;                      // by a word and its question's end, or a question that breaks off
+  bool tails = true;                      // not by the word alone
   bool lesson = false;
-  bool easy = false;          // of the tasks, only those where people move and are called by name
 };
 inline story_stage story_stage_at(double part, worlds::random& r) {
   const std::size_t short_one = r.between(1, part < 0.06 ? grown(part, 0, 0.06, 3, 6) : grown(part, 0.06, 0.2, 4, 10));
   if (part >= 1) return {};
-  if (part < 0.06) return {short_one, false, true, false, true, true};
-  if (part < 0.12) return {short_one, false, true, true, r.chance(10), true};
-  if (part < 0.3) return {short_one, true, true, true, r.chance(10), true};
-  return {r.chance(50) ? short_one : 0, true, r.chance(15), true, r.chance(15), false};
+  if (part < 0.06) return {story_stage::moves, short_one, false, true, false, true};
+  if (part < 0.12) return {story_stage::moves, short_one, false, true, true, r.chance(10)};
+  if (part < 0.3) {
+    if (r.chance(25)) return {story_stage::gifts, r.between(2, grown(part, 0.12, 0.3, 2, 8)), true, true, true, true};
+    return {story_stage::moves, short_one, true, true, true, r.chance(10)};
+  }
+  return {story_stage::all, r.chance(50) ? short_one : 0, true, r.chance(15), true, r.chance(15)};
 }
 
 /// Fresh stories without end.
@@ -64,7 +85,7 @@ class story_source final : public generated_source {
     loss_weights weigh;
   };
   story_source(const ba::tokenizer& words, const ba::prompt_template& form, const settings& s)
-      : generated_source(s.batch_tokens), words_(words), form_(form), settings_(s) {}
+      : generated_source(s.batch_tokens), words_(words), form_(form), cut_(words, form), settings_(s) {}
 
  private:
   ba::training_sample make(std::uint64_t step, std::uint64_t n) override {
@@ -74,24 +95,29 @@ class story_source final : public generated_source {
     stories::story_options wanted = settings_.stories;
     wanted.sentences = now.sentences;
     wanted.lesson = now.lesson;
-    if (now.easy) {
-      std::erase_if(wanted.tasks, [](stories::task t) { return t != stories::task::where && t != stories::task::together; });
+    if (now.what != story_stage::all) {
+      std::erase_if(wanted.tasks, [&](stories::task t) {
+        return now.what == story_stage::gifts ? t != stories::task::given : t != stories::task::where && t != stories::task::together;
+      });
       if (wanted.tasks.empty()) wanted.tasks = {stories::task::where};
     }
     const stories::story told = stories::make_story(settings_.seed, n, wanted);
     if (told.questions.empty()) return {};
-    // A story without ends is asked in words at once.
-    const bool ends = now.ends && !told.ends.empty();
-    ba::training_sample s = make_sample(words_, form_, group_of(told), settings_.weigh, now.asking || !ends);
-    if (!ends) return s;
-    for (const auto& [word, wanted_word] : told.ends)
-      add_branch(now.tails ? tail_of_question(words_, form_, word, r) : ba::encode_answer(words_, form_, word),
-                 ba::encode_answer(words_, form_, wanted_word), settings_.weigh, s);
+    ba::training_sample s = make_sample(words_, form_, group_of(told), settings_.weigh, now.asking);
+    if (!now.ends) return s;
+    const auto add = [&](const std::vector<ba::token>& given, const std::string& answer) {
+      add_branch(given, ba::encode_answer(words_, form_, answer), settings_.weigh, s);
+    };
+    for (const auto& [word, other] : told.ends)
+      add(now.tails ? cut_.from_word(word, r) : ba::encode_answer(words_, form_, word), other);
+    if (told.ends.empty())
+      for (const stories::question& q : told.questions) add(cut_.whole(q.text, r), q.answer);
     return s;
   }
 
   const ba::tokenizer& words_;
   const ba::prompt_template& form_;
+  cut_questions cut_;
   settings settings_;
 };
 

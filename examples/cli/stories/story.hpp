@@ -39,7 +39,8 @@ struct story_options {
   std::vector<task> tasks = {task::where, task::given, task::whether, task::pronoun, task::together};
   std::size_t sentences = 0;   ///< 0: drawn anew for each story, about as often as in bAbI's files
   std::size_t questions = 14;  ///< at most
-  bool lesson = false;         ///< seven people instead of four, and nobody twice before all have had their turn
+  bool lesson = false;         ///< for a learner: seven people instead of four, and nobody twice before all have had their
+                               ///< turn; or, for `given`, everybody and everything in one place
 };
 
 namespace detail {
@@ -61,12 +62,14 @@ class builder {
  public:
   builder(task t, bool lesson, random& r) : task_(t), lesson_(lesson), r_(r) {
     if (lesson || t == task::given) name_.assign(std::begin(givers), std::end(givers));
-    if (lesson || t != task::given)
+    if (t != task::given)
       for (const std::string_view one : people)
         if (std::find(name_.begin(), name_.end(), one) == name_.end()) name_.push_back(one);
-    for (std::size_t i = 0; i < name_.size(); ++i) at_.push_back(r_.below(std::size(places)));
     known_.resize(name_.size()), took_.resize(name_.size());
-    for (std::size_t& place : lies_) place = r_.below(std::size(places));
+    const std::size_t here = r_.below(std::size(places));
+    const auto draw_place = [&] { return lesson && t == task::given ? here : r_.below(std::size(places)); };
+    for (std::size_t i = 0; i < name_.size(); ++i) at_.push_back(draw_place());
+    for (std::size_t& place : lies_) place = draw_place();
   }
 
   story build(std::size_t sentences, std::size_t questions) {
