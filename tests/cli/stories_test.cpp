@@ -273,7 +273,7 @@ TEST_CASE("stories: a seed gives the same bytes on every machine", "[cli][storie
       wanted.lesson = lesson;
       all += stories::question_lines(stories::make_story(1, 5, wanted));
     }
-  CHECK(digest(all) == 0x63daf3a98e284b31u);
+  CHECK(digest(all) == 0x2d01978ee930b756u);
   CHECK(stories::question_lines(stories::make_story(1, 5)) == stories::question_lines(stories::make_story(1, 5)));
   CHECK(stories::question_lines(stories::make_story(1, 5)) != stories::question_lines(stories::make_story(2, 5)));
 }
