@@ -63,15 +63,14 @@ struct story_stage {
   bool lesson = false;
 };
 inline story_stage story_stage_at(double part, worlds::random& r) {
-  const std::size_t short_one = r.between(1, part < 0.06 ? grown(part, 0, 0.06, 3, 6) : grown(part, 0.06, 0.2, 4, 10));
+  const auto up_to = [&](double begin, double end, std::size_t from, std::size_t to) { return r.between(1, grown(part, begin, end, from, to)); };
   if (part >= 1) return {};
-  if (part < 0.06) return {story_stage::moves, short_one, false, true, false, true};
-  if (part < 0.12) return {story_stage::moves, short_one, false, true, true, r.chance(10)};
-  if (part < 0.3) {
-    if (r.chance(25)) return {story_stage::gifts, r.between(2, grown(part, 0.12, 0.3, 2, 8)), true, true, true, true};
-    return {story_stage::moves, short_one, true, true, true, r.chance(10)};
-  }
-  return {story_stage::all, r.chance(50) ? short_one : 0, true, r.chance(15), true, r.chance(15)};
+  if (part < 0.06) return {story_stage::moves, up_to(0, 0.06, 3, 6), false, true, false, true};
+  if (part < 0.12) return {story_stage::moves, up_to(0.06, 0.12, 4, 10), false, true, true, r.chance(10)};
+  if (part < 0.3) return {story_stage::moves, up_to(0.12, 0.21, 4, 10), true, true, true, r.chance(10)};
+  // Gifts are learned last, and take longest.
+  if (r.chance(25)) return {story_stage::gifts, r.chance(50) ? r.between(2, 10) : 0, true, r.chance(30), true, r.chance(50)};
+  return {story_stage::all, r.chance(50) ? r.between(1, 10) : 0, true, r.chance(15), true, r.chance(15)};
 }
 
 /// Fresh stories without end.
