@@ -55,7 +55,7 @@ class cut_questions {
 
 /// The way to whole stories, by the part of it that is done.
 struct story_stage {
-  enum { moves, gifts, all } what = all;  // of the tasks: where people move and are called by name; who gave what
+  enum { one, moves, gifts, all } what = all;  // of the tasks: where one moves at a time; or two; who gave what
   std::size_t sentences = 0;              // 0: as in bAbI's files
   bool asking = true;                     // in words
   bool ends = false;                      // by a word and its question's end, or a question that breaks off
@@ -63,11 +63,10 @@ struct story_stage {
   bool lesson = false;
 };
 inline story_stage story_stage_at(double part, worlds::random& r) {
-  const auto up_to = [&](double begin, double end, std::size_t from, std::size_t to) { return r.between(1, grown(part, begin, end, from, to)); };
   if (part >= 1) return {};
-  if (part < 0.06) return {story_stage::moves, up_to(0, 0.06, 3, 6), false, true, false, true};
-  if (part < 0.12) return {story_stage::moves, up_to(0.06, 0.12, 4, 10), false, true, true, r.chance(10)};
-  if (part < 0.3) return {story_stage::moves, up_to(0.12, 0.21, 4, 10), true, true, true, r.chance(10)};
+  if (part < 0.09) return {story_stage::one, r.between(2, 4), false, true, false, true};
+  if (part < 0.2) return {story_stage::one, r.between(2, grown(part, 0.09, 0.13, 4, 10)), false, true, false, false};
+  if (part < 0.33) return {story_stage::moves, r.between(1, 10), true, true, true, r.chance(10)};
   // Gifts are learned last, and take longest.
   if (r.chance(25)) return {story_stage::gifts, r.chance(50) ? r.between(2, 10) : 0, true, r.chance(30), true, r.chance(50)};
   return {story_stage::all, r.chance(50) ? r.between(1, 10) : 0, true, r.chance(15), true, r.chance(15)};
@@ -96,7 +95,8 @@ class story_source final : public generated_source {
     wanted.lesson = now.lesson;
     if (now.what != story_stage::all) {
       std::erase_if(wanted.tasks, [&](stories::task t) {
-        return now.what == story_stage::gifts ? t != stories::task::given : t != stories::task::where && t != stories::task::together;
+        if (now.what == story_stage::gifts) return t != stories::task::given;
+        return t != stories::task::where && (t != stories::task::together || now.what == story_stage::one);
       });
       if (wanted.tasks.empty()) wanted.tasks = {stories::task::where};
     }
