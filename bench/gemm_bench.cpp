@@ -36,13 +36,13 @@ float value(std::uint64_t i) {
   return static_cast<float>(static_cast<std::int32_t>((i * 0xbf58476d1ce4e5b9u) >> 40) - (1 << 23)) * 0x1p-23f;
 }
 
-// Copies of one matrix: 512 MiB of them (or one). With 128 MiB a server's last cache held them all, and products read them
-// faster than memory can be read.
+// Copies of one matrix, beyond all caches (or one): a server's last cache holds hundreds of MiB, which products read faster
+// than memory can be read.
 class rotation {
  public:
   rotation(ba::executor_ref workers, ba::dtype type, const shape& s) {
     ba::packed_matrix m{nullptr, type, s.n, s.k};
-    const std::size_t copies = std::max<std::size_t>(1, (std::size_t{512} << 20) / std::max<std::size_t>(1, m.bytes()));
+    const std::size_t copies = std::max<std::size_t>(1, bench::beyond_caches() / std::max<std::size_t>(1, m.bytes()));
     for (std::size_t c = 0; c < copies; ++c) {
       bytes_.emplace_back(m.bytes());
       m.data = bytes_.back().data();

@@ -14,6 +14,10 @@
 #include <blockattn/simd/code_dot.hpp>
 #include <blockattn/simd/dot.hpp>
 
+#if __has_include(<unistd.h>)
+#include <unistd.h>
+#endif
+
 namespace bench {
 
 namespace ba = blockattn;
@@ -132,25 +136,48 @@ inline double bf16_peak(ba::executor_ref workers) {
   return tiles > 0 ? tiles : dot_peak(workers);
 }
 
-/// Reads bytes, and adds them up, in four streams: as a tile of one row reads four panels. `bytes` in steps of 256.
+/// Reads bytes, and adds them up: in `Streams` streams that the processor prefetches, or in a single one that this code
+/// prefetches a few KiB ahead, as tiles of few rows read panels. `bytes` in steps of 256.
+template <std::size_t Streams>
 inline void read_streams(const std::byte* from, std::size_t bytes) {
+  constexpr std::size_t lines = 4 / Streams;  // of a stream at a time
   const float* at = reinterpret_cast<const float*>(from);
-  const std::size_t stream = bytes / 4 / sizeof(float);
+  const std::size_t stream = bytes / Streams / sizeof(float);
   ba::f32x16 acc[4];
   ba::unroll<4>([&](auto c) BLOCKATTN_LAMBDA_INLINE { acc[c] = ba::zero16(); });
-  for (std::size_t i = 0; i < stream; i += 16)
-    ba::unroll<4>([&](auto c) BLOCKATTN_LAMBDA_INLINE { acc[c] = acc[c] + ba::load(at + c * stream + i); });
+  for (std::size_t i = 0; i < stream; i += 16 * lines)
+    ba::unroll<4>([&](auto c) BLOCKATTN_LAMBDA_INLINE {
+      const float* const line = at + c / lines * stream + i + c % lines * 16;
+      acc[c] = acc[c] + ba::load(line);
+      if constexpr (Streams == 1) ba::prefetch_near(reinterpret_cast<const std::byte*>(line) + ba::stream_ahead);
+    });
   ba::unroll<4>([&](auto c) BLOCKATTN_LAMBDA_INLINE { keep(acc[c]); });
 }
 
-/// GB/s of reading memory that no cache holds, all workers together. `bytes` should be several times the last cache.
-inline double read_bandwidth(ba::executor_ref workers, std::size_t bytes = std::size_t{256} << 20) {
-  ba::aligned_buffer<> buffer(bytes);
-  std::memset(buffer.data(), 1, bytes);
-  const std::size_t part = bytes / workers.concurrency() / 1024 * 1024;
-  const double time = shortest(workers, 8, [&](std::size_t task) {
-    read_streams(buffer.data() + task * part, part);
-  });
+/// Bytes of which the last cache holds a third at most; at least 256 MiB, at most a quarter of the memory there is.
+inline std::size_t beyond_caches() {
+  std::size_t bytes = std::size_t{256} << 20;
+#if defined(_SC_LEVEL3_CACHE_SIZE) && defined(_SC_PHYS_PAGES)
+  const long cache = sysconf(_SC_LEVEL3_CACHE_SIZE), pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+  if (cache > 0) bytes = std::max(bytes, 3 * static_cast<std::size_t>(cache));
+  if (pages > 0 && page > 0) bytes = std::min(bytes, static_cast<std::size_t>(pages) / 4 * static_cast<std::size_t>(page));
+#endif
+  return bytes;
+}
+
+/// GB/s of reading memory that no cache holds, all workers together. The buffer stays for the next call.
+inline double read_bandwidth(ba::executor_ref workers) {
+  static ba::aligned_buffer<> buffer;
+  if (buffer.size() == 0) {
+    buffer = ba::aligned_buffer<>(beyond_caches());
+    // No two pages alike: a host could keep equal ones once.
+    for (std::size_t i = 0; i < buffer.size() / sizeof(float); ++i) buffer.as<float>()[i] = static_cast<float>(i & 0xffffff);
+  }
+  const std::size_t part = buffer.size() / workers.concurrency() / 1024 * 1024;
+  // Which way is faster depends on the processor.
+  const double four = shortest(workers, 5, [&](std::size_t task) { read_streams<4>(buffer.data() + task * part, part); });
+  const double one = shortest(workers, 5, [&](std::size_t task) { read_streams<1>(buffer.data() + task * part, part); });
+  const double time = std::min(four, one);
   return 1e-9 * static_cast<double>(part * workers.concurrency()) / time;
 }
 

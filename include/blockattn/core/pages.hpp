@@ -22,14 +22,24 @@ inline constexpr bool asks_for_large_pages = false;
 template <class T>
 inline constexpr bool asks_for_large_pages<std::allocator<T>> = true;
 
-/// Asks for large pages in what `bytes` bytes at `p` hold of them. A hint that changes no contents, for memory that
-/// nobody has touched; nothing below 4 MiB, and nothing outside Linux. One system call.
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+inline constexpr std::size_t large_page = std::size_t{2} << 20;
+#else
+inline constexpr std::size_t large_page = 0;  // there are none to ask for
+#endif
+
+/// Whether a buffer of so many bytes is laid on large pages: two of them or more.
+[[nodiscard]] constexpr bool wants_large_pages(std::size_t bytes) noexcept {
+  return large_page != 0 && bytes >= 2 * large_page;
+}
+
+/// Asks for large pages in what `bytes` bytes at `p` hold of them, if they want any. A hint that changes no contents, for
+/// memory that nobody has touched; nothing outside Linux. One system call.
 inline void ask_for_large_pages([[maybe_unused]] void* p, [[maybe_unused]] std::size_t bytes) noexcept {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
-  constexpr std::size_t page = std::size_t{2} << 20;
-  if (bytes < 2 * page) return;
+  if (!wants_large_pages(bytes)) return;
   const auto begin = reinterpret_cast<std::uintptr_t>(p);
-  const std::uintptr_t first = round_up(begin, page), last = (begin + bytes) / page * page;
+  const std::uintptr_t first = round_up(begin, large_page), last = (begin + bytes) / large_page * large_page;
   // What the system answers does not matter: without large pages everything works as before.
   if (first < last) (void)madvise(static_cast<std::byte*>(p) + (first - begin), last - first, MADV_HUGEPAGE);
 #endif

@@ -90,29 +90,47 @@ inline void expand_codes(const code_panels& layout, const std::byte* panel, std:
   }
 }
 
+/// The scales of one run: of the run, or of its halves; and its offsets.
+struct run_scales {
+  f32x16 scale[2], offset;
+};
+
+/// From what a panel holds for a run (`at`), and for k-types for its block of 256 columns (`block`).
+template <bool KType, bool Offsets>
+BLOCKATTN_INLINE run_scales load_scales(const std::byte* at, [[maybe_unused]] const std::byte* block) noexcept {
+  run_scales out = {};
+  if constexpr (!KType) {
+    out.scale[0] = load_f16(at);
+    if constexpr (Offsets) out.offset = load_f16(at + 32);
+  } else {
+    const f32x16 scale = load_f16(block);
+    if constexpr (Offsets) {
+      out.scale[0] = scale * load_bytes<std::uint8_t>(at);
+      out.offset = zero16() - load_f16(block + 32) * load_bytes<std::uint8_t>(at + 16);
+    } else {
+      out.scale[0] = scale * load_bytes<std::int8_t>(at);
+      out.scale[1] = scale * load_bytes<std::int8_t>(at + 16);
+    }
+  }
+  return out;
+}
+
 /// Scales of the groups of these runs, [groups][16], and offsets where the type has them.
 inline void expand_scales(const code_panels& layout, const std::byte* panel, std::size_t first, std::size_t runs,
                           float* scales, float* offsets) noexcept {
-  const std::byte* at = panel + layout.scales_at() + first * layout.scale_bytes();
-  const bool with_offsets = has_offsets(layout.type);
-  if (!layout.k_type()) {
-    for (std::size_t i = 0; i < runs; ++i, at += layout.scale_bytes()) {
-      store(scales + 16 * i, load_f16(at));
-      if (with_offsets) store(offsets + 16 * i, load_f16(at + 32));
+  const std::byte* const at = panel + layout.scales_at() + first * layout.scale_bytes();
+  const std::size_t scale_bytes = layout.scale_bytes(), block_bytes = layout.block_scale_bytes();
+  const auto all = [&](auto k_type, auto with_offsets) BLOCKATTN_LAMBDA_INLINE {
+    constexpr std::size_t groups = k_type && !with_offsets ? 2 : 1;
+    for (std::size_t i = 0; i < runs; ++i) {
+      const auto of =
+          load_scales<k_type, with_offsets>(at + i * scale_bytes, panel + layout.blocks_at() + (first + i) / 8 * block_bytes);
+      for (std::size_t g = 0; g < groups; ++g) store(scales + 16 * (groups * i + g), of.scale[g]);
+      if constexpr (with_offsets) store(offsets + 16 * i, of.offset);
     }
-    return;
-  }
-  for (std::size_t i = 0; i < runs; ++i, at += layout.scale_bytes()) {
-    const std::byte* block = panel + layout.blocks_at() + (first + i) / 8 * layout.block_scale_bytes();
-    const f32x16 scale = load_f16(block);
-    if (with_offsets) {
-      store(scales + 16 * i, scale * load_bytes<std::uint8_t>(at));
-      store(offsets + 16 * i, zero16() - load_f16(block + 32) * load_bytes<std::uint8_t>(at + 16));
-    } else {
-      store(scales + 32 * i, scale * load_bytes<std::int8_t>(at));
-      store(scales + 32 * i + 16, scale * load_bytes<std::int8_t>(at + 16));
-    }
-  }
+  };
+  if (layout.k_type()) has_offsets(layout.type) ? all(std::true_type{}, std::true_type{}) : all(std::true_type{}, std::false_type{});
+  else has_offsets(layout.type) ? all(std::false_type{}, std::true_type{}) : all(std::false_type{}, std::false_type{});
 }
 
 /// Floats of these runs, column by column: [runs * 32][16]. The bits of `decode_row`, zeros of either sign excepted.

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 /// Projections: y = x W^T over packed weights (`packed_matrix`), for one row or thousands.
 ///
-/// One loop serves all shapes. Tasks are column groups times row groups, fixed by the shape alone. Within a task, rows
-/// are cut into groups whose part of one K block stays in the L2 cache, and a panel's part of it in the L1 cache;
-/// accumulators are carried from block to block through y, as floats, which is exact. So an output is the same chain
-/// of fused multiply-adds in K order for any number of rows, any task split and any executor, and the same bits.
+/// Tasks are column groups times row groups, fixed by the shape alone. Within a task, rows are cut into groups whose part of
+/// one K block stays in the L2 cache, and a panel's part of it in the L1 cache; accumulators are carried from block to block
+/// through y, as floats, which is exact. A few rows are bound by reading the weights: panel after panel, in one run, which
+/// is prefetched a few KiB ahead. Either way an output is the same chain of fused multiply-adds in K order for any number of
+/// rows, any task split and any executor, and the same bits.
 ///
 /// Accuracy: |y - exact| <= 1.01 K 2^-24 sum_k |x_k w_k| over the operands as multiplied. With
 /// bf16 pairs the rows are rounded first, and the hardware may flush denormal products.
@@ -13,6 +14,7 @@
 #include <algorithm>
 #include <span>
 
+#include "code_stream.hpp"
 #include "expanded_gemm.hpp"
 #include "gemm_amx.hpp"
 #include "kernel_set.hpp"
@@ -23,9 +25,6 @@ namespace blockattn::inline v0 {
 inline namespace BLOCKATTN_ISA {
 
 namespace isa_detail {
-/// So many rows are bound by reading the weights: halves are widened in the tile, not beforehand for several tiles.
-inline constexpr std::size_t few_rows = 4;
-
 /// How a product is cut. A function of the shape and the types, never of the executor.
 template <class Panel, class Row>
 struct projection_plan {
@@ -37,14 +36,15 @@ struct projection_plan {
   static constexpr std::size_t most_rows = 384 * 1024 / (block_steps * lane * sizeof(Row)) / tile_rows * tile_rows;
 
   std::size_t rows, steps;
-  bool direct;               // rows are read where they are
+  bool stream;               // one tile of rows, all steps at once
+  bool direct;               // a row is read where it is
   std::size_t group_rows, row_groups;
   std::size_t task_panels, column_groups, panels;
 
   projection_plan(const packed_matrix& w, std::size_t n) noexcept : rows(n), steps(ceil_div(w.cols, lane)) {
-    // Tiles of few rows read several panels at once, which keeps memory busy without prefetching. An odd row is copied,
-    // so that its last step does not read behind it.
-    direct = std::is_same_v<Row, float> && n <= 4 && tile_groups(n) >= 2 && w.cols % lane == 0;
+    stream = n <= std::min(few_rows, tile_rows);
+    // An odd row is copied, so that its last step does not read behind it.
+    direct = std::is_same_v<Row, float> && n == 1 && w.cols % lane == 0;
     row_groups = std::max<std::size_t>(1, ceil_div(n, most_rows));
     group_rows = round_up(ceil_div(n, row_groups), tile_rows);
     row_groups = std::max<std::size_t>(1, ceil_div(n, std::max<std::size_t>(1, group_rows)));
@@ -167,14 +167,21 @@ void project_as(executor_ref workers, const packed_matrix& w, const float* x, st
     o.group_stride = w.panel_bytes() / sizeof(Panel);
     o.out = y + group * plan.group_rows * y_stride + first_column;
     o.out_stride = y_stride;
-    if constexpr (std::is_same_v<Row, float>) {
-      if (plan.direct) {
-        o.rows = x;
-        o.row_stride = x_stride;
-        o.steps = plan.steps;
-        multiply_columns<row_order::strided>(rows, columns, o);
-        return;
+    if (plan.stream) {
+      o.rows = packed;  // the blocks of one tile follow each other
+      if constexpr (std::is_same_v<Row, float>)
+        if (plan.direct) o.rows = x;
+      o.row_stride = plan.steps * lane;
+      o.steps = plan.steps;
+      constexpr std::size_t step_bytes = panel_width * lane * sizeof(Panel);
+      for (std::size_t column = 0; column < columns; column += panel_width) {
+        o.next = reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(o.panel) + stream_ahead);
+        if (columns - column >= panel_width) multiply_tile<row_order::interleaved>(rows, 1, o, step_bytes);
+        else multiply_ragged<row_order::interleaved>(rows, columns - column, o);
+        o.panel += o.group_stride;
+        o.out += panel_width;
       }
+      return;
     }
     for (std::size_t block = 0; block < plan.k_blocks(); ++block) {
       o.rows = packed + plan.packed_at(group, block);
@@ -206,7 +213,7 @@ void project_as(executor_ref workers, const packed_matrix& w, const float* x, st
   }
   if (w.type == dtype::f32) return isa_detail::projection_plan<float, float>(w, rows).scratch_bytes();
   if (w.type == dtype::bf16) return isa_detail::projection_plan<bf16, float>(w, rows).scratch_bytes();
-  if (w.type == dtype::f16 && rows <= isa_detail::few_rows)
+  if (w.type == dtype::f16 && rows <= few_rows)
     return isa_detail::projection_plan<f16, float>(w, rows).scratch_bytes();
   return isa_detail::expanded_plan<isa_detail::float_product>(w, rows).scratch_bytes(w);
 }
@@ -230,6 +237,8 @@ inline void project(executor_ref workers, const packed_matrix& w, compute_type c
     case product_kind::pairs:
       return isa_detail::project_as<bf16, row_operand_t<bf16>>(workers, w, x, x_stride, rows, y, y_stride, scratch);
     case product_kind::codes:
+      if (rows <= isa_detail::code_stream_rows)
+        return isa_detail::project_stream(workers, w, x, x_stride, rows, y, y_stride, scratch);
       return isa_detail::project_expanded<isa_detail::code_product>(workers, w, x, x_stride, rows, y, y_stride, scratch);
     case product_kind::tiles: return isa_detail::project_amx(workers, w, x, x_stride, rows, y, y_stride, scratch);
     case product_kind::floats: break;
@@ -238,7 +247,7 @@ inline void project(executor_ref workers, const packed_matrix& w, compute_type c
     isa_detail::project_as<float, float>(workers, w, x, x_stride, rows, y, y_stride, scratch);
   } else if (w.type == dtype::bf16) {
     isa_detail::project_as<bf16, float>(workers, w, x, x_stride, rows, y, y_stride, scratch);
-  } else if (w.type == dtype::f16 && rows <= isa_detail::few_rows) {
+  } else if (w.type == dtype::f16 && rows <= few_rows) {
     isa_detail::project_as<f16, float>(workers, w, x, x_stride, rows, y, y_stride, scratch);
   } else {
     isa_detail::project_expanded<isa_detail::float_product>(workers, w, x, x_stride, rows, y, y_stride, scratch);

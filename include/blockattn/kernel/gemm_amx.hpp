@@ -11,7 +11,7 @@
 #include <span>
 
 #include "expand_pairs.hpp"
-#include "kernel_set.hpp"
+#include "product_kind.hpp"
 #include "tile_amx.hpp"
 
 #if BLOCKATTN_HAS_AMX
@@ -165,7 +165,11 @@ struct amx_tasks {
 template <class Panels>
 void multiply_packed(executor_ref workers, const packed_matrix& w, const amx_plan& plan, const bf16* packed, float* y,
                      std::size_t y_stride) noexcept {
-  const std::size_t panels = ceil_div(w.rows, panel_width), widest = amx_groups(plan.height);
+  // Few rows read two panels at a time, each tile prefetched while the one before is multiplied: with one chain of sums short
+  // panels would wait for it, and four streams are read more slowly than two.
+  const bool stream = Panels::ahead && plan.rows <= few_rows;
+  const std::size_t panels = ceil_div(w.rows, panel_width);
+  const std::size_t widest = stream && plan.runs >= 32 ? 2 : amx_groups(plan.height);
   const amx_tasks tasks(plan, w, panels, 2, workers.concurrency());
   workers.for_each(tasks.count, [&](std::size_t, std::size_t task) {
     // Row groups of one column group follow each other: the second finds the weights in the shared cache.
@@ -189,9 +193,11 @@ void multiply_packed(executor_ref workers, const packed_matrix& w, const amx_pla
       o.panel = from.panels(panel, groups, first_run, runs);
       o.group_stride = from.group_stride(runs);
       // The next panels are on their way while these are multiplied, a part with each tile of rows.
-      const bool more = Panels::ahead && panel + 2 * widest <= last_panel;
+      const bool more = stream || (Panels::ahead && panel + 2 * widest <= last_panel);
       const std::size_t lines = more ? ceil_div(amx_steps, count) : 0;
-      const bf16* const next = more ? from.panels(panel + widest, groups, first_run, runs) : nullptr;
+      const bf16* const next = stream ? o.panel + amx_depth * panel_width
+                               : more ? from.panels(panel + widest, groups, first_run, runs)
+                                      : nullptr;
       for (std::size_t tile = first_tile; tile < last_tile; ++tile) {
         o.rows = packed + plan.packed_at(block, tile);
         o.out = y + tile * plan.height * y_stride + panel * panel_width;

@@ -8,6 +8,10 @@
 namespace blockattn::inline v0 {
 inline namespace BLOCKATTN_ISA {
 
+/// So many rows are bound by reading the weights: whatever multiplies them reads each panel once, from end to end, and asks
+/// for what it reads next in time.
+inline constexpr std::size_t few_rows = 4;
+
 /// What a product multiplies.
 enum class product_kind : std::uint8_t {
   floats,  ///< rows as they are and weights as they decode

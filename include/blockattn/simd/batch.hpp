@@ -128,6 +128,9 @@ BLOCKATTN_INLINE void prefetch(const void* p) noexcept {
 #endif
 }
 
+/// Bytes that a run of reading from memory is prefetched ahead.
+inline constexpr std::size_t stream_ahead = 4096;
+
 /// The same for the L1 cache.
 BLOCKATTN_INLINE void prefetch_near(const void* p) noexcept {
 #if defined(__GNUC__) || defined(__clang__)

@@ -112,10 +112,17 @@ struct code_step {
   static BLOCKATTN_INLINE void apply(i32x16 (&acc)[Rows][Cols], const std::byte* row, std::size_t row_stride,
                                      const std::uint8_t* panel, std::size_t panel_stride) noexcept {
     constexpr std::size_t parts = f32x16::registers;
-    const auto part = [&](auto i) BLOCKATTN_LAMBDA_INLINE {  // register i % parts of panel i / parts
+    apply(acc, row, row_stride, [&](auto i) BLOCKATTN_LAMBDA_INLINE {
       const std::uint8_t* at = panel + i / parts * panel_stride + i % parts * sizeof(native_i32);
       return native_i32::load_unaligned(reinterpret_cast<const std::int32_t*>(at));
-    };
+    });
+  }
+
+  /// The same for codes that `part` gives: part(i) is register i % registers of panel i / registers.
+  template <std::size_t Rows, std::size_t Cols, class Part>
+  static BLOCKATTN_INLINE void apply(i32x16 (&acc)[Rows][Cols], const std::byte* row, std::size_t row_stride,
+                                     const Part& part) noexcept {
+    [[maybe_unused]] constexpr std::size_t parts = f32x16::registers;
 #if defined(__AVX512VNNI__)
     native_i32 codes[Cols];
     unroll<Cols>([&](auto c) BLOCKATTN_LAMBDA_INLINE { codes[c] = part(c); });
