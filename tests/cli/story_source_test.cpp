@@ -73,7 +73,7 @@ TEST_CASE("story source: at first only words are asked, then ends of questions, 
   const fixture f;
   auto source = f.source(1000);
   std::set<std::string> given[3];
-  const std::uint64_t steps[] = {10, 100, 200};
+  const std::uint64_t steps[] = {10, 150, 250};
   for (std::size_t i = 0; i < 3; ++i) {
     for (std::uint64_t step = steps[i]; step < steps[i] + 5; ++step) {
       for (const ba::training_sample* s : source.batch(step)) {
@@ -93,15 +93,16 @@ TEST_CASE("story source: at first only words are asked, then ends of questions, 
       }
     }
   }
-  for (const std::string& word : given[0]) CHECK(word.find_first_of("?\n:") == std::string::npos);
-  CHECK(given[0].contains(" Mary"));
+  for (std::size_t i = 0; i < 2; ++i) {
+    for (const std::string& word : given[i]) CHECK(word.find_first_of("?\n:") == std::string::npos);
+    CHECK(given[i].contains(" Mary"));
+    CHECK(given[i].contains(" Bill") == (i == 0));  // lessons have seven people
+  }
   for (const char* tail : {" Mary", " Mary?", " Mary?\n", " Mary?\nAnswer", " Mary?\nAnswer:"}) {
     INFO(tail);
-    CHECK(given[1].contains(tail));
     CHECK(given[2].contains(tail));
   }
   CHECK(given[2].contains("Question: Where is Mary?\nAnswer:"));
-  CHECK_FALSE(given[1].contains("Question: Where is Mary?\nAnswer:"));
 }
 
 TEST_CASE("story source: questions without a word of their own break off behind their last one", "[cli][stories]") {
