@@ -165,5 +165,17 @@ TEST_CASE("large buffers keep their contents whatever pages they lie on, small o
     std::size_t wrong = 0;
     for (std::size_t i = 0; i < bytes; i += 4096) wrong += buffer.data()[i] != static_cast<std::byte>(i / 4096 % 251);
     CHECK(wrong == 0);
+
+    // A large one begins on a large page, and moves with its contents.
+    if (ba::wants_large_pages(bytes)) CHECK(reinterpret_cast<std::uintptr_t>(buffer.data()) % ba::large_page == 0);
+    CHECK(buffer.capacity() >= bytes);
+    const std::byte* const at = buffer.data();
+    ba::aligned_buffer<> moved(std::move(buffer));
+    CHECK(moved.data() == at);
+    buffer = ba::aligned_buffer<>(100);
+    buffer = std::move(moved);
+    CHECK(buffer.data() == at);
+    CHECK(moved.data() == nullptr);
   }
+  CHECK_FALSE(ba::wants_large_pages(std::size_t{2} << 20));
 }

@@ -165,7 +165,8 @@ TEST_CASE("float products over quantised and f16 panels have the bits of f32 pan
 
 TEST_CASE("the bits of a row depend on no other row and no executor, for every panel type", "[gemm]") {
   ba::inline_executor here;
-  for (const dtype type : {dtype::q8_0, dtype::q4_0, dtype::q5_1, dtype::q4_k, dtype::q6_k, dtype::f16})
+  for (const dtype type : {dtype::q8_0, dtype::q4_0, dtype::q4_1, dtype::q5_0, dtype::q5_1, dtype::q4_k, dtype::q5_k,
+                           dtype::q6_k, dtype::f16})
     for (const ba::compute_type compute : {ba::compute_type::automatic, ba::compute_type::f32}) {
       const std::size_t m = 601, n = 75, k = 1536;
       const stored_rows rows(type, n, k);
