@@ -65,7 +65,7 @@ struct story_stage {
 inline story_stage story_stage_at(double part, worlds::random& r) {
   if (part >= 1) return {};
   if (part < 0.09) return {story_stage::one, r.between(2, 4), false, true, false, true};
-  if (part < 0.2) return {story_stage::one, r.between(2, grown(part, 0.09, 0.13, 4, 10)), false, true, false, false};
+  if (part < 0.2) return {story_stage::moves, r.between(2, grown(part, 0.09, 0.13, 4, 10)), false, true, false, false};
   if (part < 0.33) return {story_stage::moves, r.between(1, 10), true, true, true, r.chance(10)};
   // Gifts are learned last, and take longest.
   if (r.chance(25)) return {story_stage::gifts, r.chance(50) ? r.between(2, 10) : 0, true, r.chance(30), true, r.chance(50)};
