@@ -129,12 +129,12 @@ void beside_plain_reads(benchmark::State& state, executor_ref workers, Restore&&
     const double mapped = seconds([&] {
       workers.for_each(parts, [&](std::size_t, std::size_t part) {
         for (std::size_t b = part; b < held.size(); b += parts)
-          bench::read_streams(held[b]->payload().data(), held[b]->payload_bytes());
+          bench::read_streams<4>(held[b]->payload().data(), held[b]->payload_bytes());
       });
     });
     const double memory = seconds([&] {
       workers.for_each(parts, [&](std::size_t, std::size_t part) {
-        for (std::size_t b = part; b < n; b += parts) bench::read_streams(plain.data() + b * one, one);
+        for (std::size_t b = part; b < n; b += parts) bench::read_streams<4>(plain.data() + b * one, one);
       });
     });
     state.SetIterationTime(mine);
