@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstring>
 #include <vector>
 
 #include <blockattn/core/executor.hpp>
@@ -171,7 +170,7 @@ inline double read_bandwidth(ba::executor_ref workers) {
   if (buffer.size() == 0) {
     buffer = ba::aligned_buffer<>(beyond_caches());
     // No two pages alike: a host could keep equal ones once.
-    for (std::size_t i = 0; i < buffer.size() / sizeof(float); ++i) buffer.as<float>()[i] = static_cast<float>(i & 0xffffff);
+    for (std::size_t i = 0; i < buffer.size() / sizeof(float); ++i) buffer.as<float>()[i] = static_cast<float>(i / 1024);
   }
   const std::size_t part = buffer.size() / workers.concurrency() / 1024 * 1024;
   // Which way is faster depends on the processor.

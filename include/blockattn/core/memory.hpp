@@ -22,7 +22,7 @@ struct alignas(alignment) cache_line {
 };
 
 /// Bytes on a 64-byte boundary, from `Allocator` rebound to `cache_line`. The bytes are not initialised. Large buffers of
-/// std::allocator ask for large pages (core/pages.hpp) and begin on one: reading them from end to end is a sixth to a third
+/// std::allocator ask for large pages (core/pages.hpp) and begin on one: reading them from end to end is an eighth to a third
 /// faster than from elsewhere (docs/performance.md). For that they allocate one more, which is never touched.
 ///
 /// Allocation failure is the allocator's to report (`std::bad_alloc`). Move only; moving keeps the address unless the

@@ -53,7 +53,7 @@ struct code_format {
   }
 };
 
-// A run of narrow codes against the rows, which are `row_stride` bytes apart from one group of steps to the next.
+// A run of codes against the rows. `row`: their codes in its first group; `group_bytes` further lie those in the next.
 template <class Format, std::size_t Rows>
 BLOCKATTN_INLINE void multiply_run(const code_cursor& at, const std::byte* row, std::size_t group_bytes,
                                    i32x16 (&dot)[Format::groups][Rows][1]) noexcept {
