@@ -38,7 +38,7 @@ configure() {
   # shellcheck disable=SC2086
   install_missing $packages
   cd "$root"
-  cmake --preset "$1"
+  cmake --preset "$@"
 }
 
 case "${1-}" in
@@ -54,7 +54,7 @@ case "${1-}" in
       --questions "$data/village_questions.txt" --edit "Mira lives in Ripley=Mira lives in Dale"
     ;;
   test)
-    configure release
+    configure release -DBLOCKATTN_TESTS_AT_ONCE=ON
     cmake --build --preset release -j "$jobs"
     ctest --preset release
     ;;

@@ -6,11 +6,13 @@
 
 #include "../support/data.hpp"
 #include "../support/random_model.hpp"
+#include "../support/strings.hpp"
 #include "../support/temporary_folder.hpp"
 #include "block_bytes.hpp"
 #include "fake_encoder.hpp"
 
 namespace ba = blockattn;
+using blockattn_test::contains;
 using blockattn_test::fake_encoder;
 using blockattn_test::header_text;
 using blockattn_test::temporary_folder;
@@ -62,8 +64,6 @@ std::string refusal(const file_bytes& bytes, ba::errc code = ba::errc::bad_forma
   CHECK(whole.error().message.size() < 400);
   return whole.error().message;
 }
-
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 }  // namespace
 

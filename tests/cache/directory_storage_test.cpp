@@ -7,12 +7,14 @@
 
 #include "../support/data.hpp"
 #include "../support/random_model.hpp"
+#include "../support/strings.hpp"
 #include "../support/temporary_folder.hpp"
 #include "block_bytes.hpp"
 #include "folder_of_blocks.hpp"
 #include "test_file_system.hpp"
 
 namespace ba = blockattn;
+using blockattn_test::contains;
 using blockattn_test::file_controls;
 using blockattn_test::has_fake_payload;
 using blockattn_test::small_blocks;
@@ -26,8 +28,6 @@ using faulty_directory = ba::directory_storage<ba::lru, test_file_system>;
 static_assert(ba::block_tier<directory> && ba::block_tier<faulty_directory>);
 
 namespace {
-
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 directory open(const temporary_folder& folder, std::uint64_t budget = ~std::uint64_t{0}) {
   return directory::open({.folder = folder.path(), .budget_bytes = budget, .isa = "test"}).value();

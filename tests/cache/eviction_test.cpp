@@ -8,19 +8,14 @@
 
 #include "../support/catch.hpp"
 #include "../support/counting_allocator.hpp"
+#include "policy_models.hpp"
 
 namespace ba = blockattn;
+using blockattn_test::victim_of;
 
 static_assert(ba::eviction_policy<ba::lru>);
 static_assert(ba::eviction_policy<ba::keep_all>);
 static_assert(!ba::eviction_policy<std::vector<int>>);
-
-namespace {
-std::optional<ba::slot_id> victim_of(auto& policy, const std::set<ba::slot_id>& held = {}) {
-  const auto evictable = [&](ba::slot_id slot) noexcept { return held.count(slot) == 0; };
-  return policy.victim(evictable);
-}
-}  // namespace
 
 TEST_CASE("lru: the least recently used block goes first") {
   ba::lru policy;

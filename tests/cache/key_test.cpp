@@ -9,7 +9,7 @@
 namespace ba = blockattn;
 
 namespace {
-std::vector<ba::token> ids(std::initializer_list<ba::token> list) { return list; }
+std::vector<ba::token> tokens_of(std::initializer_list<ba::token> list) { return list; }
 
 ba::block_realm example_realm() {
   ba::block_realm realm;
@@ -34,11 +34,11 @@ TEST_CASE("key_of: golden values") {
 
   CHECK(key_of(ba::block_realm(), {}).value.hex() == "2807477556f92dd4a889893dac13792f");
   ba::block_realm realm = example_realm();
-  CHECK(key_of(realm, ids({1, 2, 3, 4, 5, 6, 7, 8})).value.hex() == "f576d3cdcdc8ac2402913bca1ba33ab1");
+  CHECK(key_of(realm, tokens_of({1, 2, 3, 4, 5, 6, 7, 8})).value.hex() == "f576d3cdcdc8ac2402913bca1ba33ab1");
   realm.salt = "tenant";
   realm.sinks = {1};
   realm.codec = 2;
-  CHECK(key_of(realm, ids({-1, 0, 2147483647})).value.hex() == "a2c6dd50634ab6fa1aa29de6c735be53");
+  CHECK(key_of(realm, tokens_of({-1, 0, 2147483647})).value.hex() == "a2c6dd50634ab6fa1aa29de6c735be53");
 }
 
 TEST_CASE("key_of: depends on every field of the realm and on every token") {
@@ -46,7 +46,7 @@ TEST_CASE("key_of: depends on every field of the realm and on every token") {
   const auto different = [&](const ba::block_realm& realm, const std::vector<ba::token>& list) {
     return seen.insert(key_of(realm, list)).second;
   };
-  const auto list = ids({1, 2, 3, 4});
+  const auto list = tokens_of({1, 2, 3, 4});
   const ba::block_realm base = example_realm();
   REQUIRE(different(base, list));
   CHECK_FALSE(different(base, list));
@@ -78,33 +78,33 @@ TEST_CASE("key_of: depends on every field of the realm and on every token") {
     other[i] += 7;
     CHECK(different(base, other));
   }
-  CHECK(different(base, ids({1, 2, 3})));
-  CHECK(different(base, ids({1, 2, 3, 4, 0})));
-  CHECK(different(base, ids({2, 1, 3, 4})));
+  CHECK(different(base, tokens_of({1, 2, 3})));
+  CHECK(different(base, tokens_of({1, 2, 3, 4, 0})));
+  CHECK(different(base, tokens_of({2, 1, 3, 4})));
 }
 
 // PAPER, invariant 21: [[1..8]] and [[1..4],[5..8]] never alias. A key is of one list, so the halves have keys of their
 // own, the same ones whoever stands beside them.
 TEST_CASE("key_of: a list and its parts have different keys, which do not depend on neighbours") {
   const ba::block_realm realm = example_realm();
-  const auto whole = ids({1, 2, 3, 4, 5, 6, 7, 8});
+  const auto whole = tokens_of({1, 2, 3, 4, 5, 6, 7, 8});
   const std::span<const ba::token> all(whole);
   const auto first = key_of(realm, all.first(4));
   const auto second = key_of(realm, all.last(4));
   CHECK(key_of(realm, whole) != first);
   CHECK(key_of(realm, whole) != second);
   CHECK(first != second);
-  CHECK(first == key_of(realm, ids({1, 2, 3, 4})));
-  CHECK(second == key_of(realm, ids({5, 6, 7, 8})));
+  CHECK(first == key_of(realm, tokens_of({1, 2, 3, 4})));
+  CHECK(second == key_of(realm, tokens_of({5, 6, 7, 8})));
 }
 
 TEST_CASE("key_of: tokens never slide into sinks or salt") {
   ba::block_realm with_sink, without;
   with_sink.sinks = {1};
-  CHECK(key_of(with_sink, ids({2})) != key_of(without, ids({1, 2})));
+  CHECK(key_of(with_sink, tokens_of({2})) != key_of(without, tokens_of({1, 2})));
   ba::block_realm salted;
   salted.salt = std::string("\1\0\0\0", 4);
-  CHECK(key_of(salted, {}) != key_of(without, ids({1})));
+  CHECK(key_of(salted, {}) != key_of(without, tokens_of({1})));
 }
 
 TEST_CASE("hash_of: depends on every field of a rotary configuration") {

@@ -11,35 +11,29 @@
 
 #include "../support/catch.hpp"
 #include "../support/counting_allocator.hpp"
-#include "fake_encoder.hpp"
+#include "passages.hpp"
 
 namespace ba = blockattn;
 using namespace ba::literals;
 using blockattn_test::allocation_counter;
 using blockattn_test::counting_allocator;
 using blockattn_test::fake_encoder;
+using blockattn_test::get;
 using blockattn_test::has_fake_payload;
+using blockattn_test::passage;
 using blockattn_test::tokens_from;
+using blockattn_test::unit;
 using list = std::vector<ba::token>;
 using lists = std::vector<list>;
 using outcome = ba::block_outcome;
 
 namespace {
 
-const std::size_t unit = ba::kv_block::bytes_for({2, 2, 8, ba::dtype::bf16}, 16);  // what 16 fake tokens cost
-
-list passage(int i, std::size_t tokens = 16) { return tokens_from(1000 * (i + 1), tokens); }
-
 template <class Store>
 std::vector<outcome> outcomes(const Store& store, const lists& asked, const ba::block_realm& realm) {
   std::vector<outcome> out;
   for (const auto& e : store.explain(asked, realm)) out.push_back(e.outcome);
   return out;
-}
-
-template <class Store>
-ba::block_handle get(Store& store, fake_encoder& encoder, const list& ids) {
-  return store.find_or_encode(lists{ids}, encoder).value().at(0);
 }
 
 // Hard budgets are about payloads: this storage counts those alone.

@@ -9,25 +9,24 @@
 
 #include "../support/catch.hpp"
 #include "../support/counting_allocator.hpp"
-#include "fake_encoder.hpp"
+#include "passages.hpp"
+#include "thread_work.hpp"
 
 namespace ba = blockattn;
 using blockattn_test::allocation_counter;
 using blockattn_test::counting_allocator;
 using blockattn_test::fake_encoder;
 using blockattn_test::has_fake_payload;
+using blockattn_test::on_threads;
+using blockattn_test::passage;
+using blockattn_test::stopped_request;
 using blockattn_test::tokens_from;
+using blockattn_test::unit;
 using list = std::vector<ba::token>;
 using lists = std::vector<list>;
 using outcome = ba::block_outcome;
 
 namespace {
-
-const std::size_t unit = ba::kv_block::bytes_for({2, 2, 8, ba::dtype::bf16}, 16);
-
-list passage(std::size_t i, std::size_t tokens = 16) {
-  return tokens_from(static_cast<ba::token>(1000 * (i + 1)), tokens);
-}
 
 // Counts payload memory alone, and watches the budget at every single allocation.
 struct watched_storage {
@@ -36,27 +35,6 @@ struct watched_storage {
   ba::result<std::shared_ptr<std::byte>> allocate(std::size_t bytes) { return heap.allocate(bytes); }
   allocator_type get_allocator() const { return {}; }
   ba::heap_storage<counting_allocator<std::byte>> heap;
-};
-
-// Runs `body(thread)` on `n` threads. Catch assertions stay on the main thread.
-template <class Body>
-void on_threads(std::size_t n, Body body) {
-  std::vector<std::thread> threads;
-  for (std::size_t t = 0; t < n; ++t) threads.emplace_back([&body, t] { body(t); });
-  for (auto& thread : threads) thread.join();
-}
-
-// A request that stops inside its encoding until told to go on.
-struct stopped_request {
-  explicit stopped_request(fake_encoder& encoder) {
-    encoder.during = [this, first = true]() mutable {
-      if (!first) return;
-      first = false;
-      arrived.set_value();
-      go.get_future().wait();
-    };
-  }
-  std::promise<void> arrived, go;
 };
 
 }  // namespace

@@ -21,11 +21,6 @@ static_assert(ba::eviction_policy<ba::gdsf>);
 
 namespace {
 
-std::optional<slot> victim_of(auto& policy, const held_set& held = {}) {
-  const auto evictable = [&](slot s) noexcept { return !held.contains(s); };
-  return policy.victim(evictable);
-}
-
 // As a store uses a policy: hits, misses that evict until there is room for the newcomer, erasures, held blocks.
 template <class Policy, class Naive>
 void agree(std::uint32_t seed) {

@@ -17,6 +17,12 @@ namespace ba = blockattn;
 using slot = ba::slot_id;
 using held_set = std::set<slot>;
 
+/// What a policy evicts while some blocks are held.
+std::optional<slot> victim_of(auto& policy, const held_set& held = {}) {
+  const auto evictable = [&](slot s) noexcept { return !held.contains(s); };
+  return policy.victim(evictable);
+}
+
 struct naive_lru {
   std::deque<slot> order;  // oldest first
 

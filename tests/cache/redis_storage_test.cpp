@@ -7,10 +7,12 @@
 #include <blockattn/cache/tiers.hpp>
 
 #include "../support/random_model.hpp"
+#include "../support/strings.hpp"
 #include "folder_of_blocks.hpp"
 #include "redis_server.hpp"
 
 namespace ba = blockattn;
+using blockattn_test::contains;
 using blockattn_test::false_server;
 using blockattn_test::has_fake_payload;
 using blockattn_test::redis_process;
@@ -20,8 +22,6 @@ using clock_type = std::chrono::steady_clock;
 static_assert(ba::block_tier<ba::redis_storage>);
 
 namespace {
-
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 ba::redis_options at(const ba::redis_server& where) {
   ba::redis_options o;

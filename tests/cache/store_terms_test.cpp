@@ -13,7 +13,7 @@
 
 #include "../support/catch.hpp"
 #include "../support/counting_allocator.hpp"
-#include "fake_encoder.hpp"
+#include "passages.hpp"
 
 namespace ba = blockattn;
 using namespace ba::literals;
@@ -25,13 +25,6 @@ using priority = ba::block_priority;
 
 namespace {
 
-const std::size_t unit = ba::kv_block::bytes_for({2, 2, 8, ba::dtype::bf16}, 16);
-
-list passage(int i, std::size_t tokens = 16) { return tokens_from(1000 * (i + 1), tokens); }
-
-ba::block_handle get(auto& store, fake_encoder& encoder, const list& ids, const ba::kv_request& request = {}) {
-  return store.find_or_encode(lists{ids}, encoder, request).value().at(0);
-}
 outcome why(auto& store, fake_encoder& encoder, const list& ids) {
   return store.explain(lists{ids}, encoder.realm()).at(0).outcome;
 }

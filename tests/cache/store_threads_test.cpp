@@ -13,8 +13,9 @@
 #include <vector>
 
 #include "../support/catch.hpp"
-#include "fake_encoder.hpp"
 #include "fake_tier.hpp"
+#include "passages.hpp"
+#include "thread_work.hpp"
 
 namespace ba = blockattn;
 using namespace blockattn_test;
@@ -23,19 +24,6 @@ using lists = std::vector<list>;
 using outcome = ba::block_outcome;
 
 namespace {
-
-const std::size_t unit = ba::kv_block::bytes_for({2, 2, 8, ba::dtype::bf16}, 16);
-
-list passage(std::size_t i, std::size_t tokens = 16) {
-  return tokens_from(static_cast<ba::token>(1000 * (i + 1)), tokens);
-}
-
-template <class Body>
-void on_threads(std::size_t n, Body body) {
-  std::vector<std::thread> threads;
-  for (std::size_t t = 0; t < n; ++t) threads.emplace_back([&body, t] { body(t); });
-  for (auto& thread : threads) thread.join();
-}
 
 // Asserts at every single allocation that the live bytes do not pass a limit.
 struct watch {
@@ -84,18 +72,6 @@ struct watched_tier {
   ba::result<void> save(const ba::block_realm& realm, const ba::block_handle& block) { return map.save(realm, block); }
   bool contains(const ba::block_key& key) { return map.contains(key); }
   ba::result<void> erase(const ba::block_key& key) { return map.erase(key); }
-};
-
-// A request that stops inside its encoding until told to go on.
-struct stopped_request {
-  explicit stopped_request(fake_encoder& encoder) {
-    encoder.during = [this, first = true]() mutable {
-      if (!std::exchange(first, false)) return;
-      arrived.set_value();
-      go.get_future().wait();
-    };
-  }
-  std::promise<void> arrived, go;
 };
 
 // Everything that a store allocates, tables included, against the budget, while handles are held, blocks do not fit,

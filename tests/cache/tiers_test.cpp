@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "../support/catch.hpp"
-#include "fake_encoder.hpp"
 #include "fake_tier.hpp"
+#include "passages.hpp"
 
 namespace ba = blockattn;
 using namespace ba::literals;
@@ -23,10 +23,6 @@ static_assert(!ba::block_tier<int>);
 static_assert(ba::trace_hook<ba::no_trace>);
 
 namespace {
-
-const std::size_t unit = ba::kv_block::bytes_for({2, 2, 8, ba::dtype::bf16}, 16);
-
-list passage(int i, std::size_t tokens = 16) { return tokens_from(1000 * (i + 1), tokens); }
 
 using two_tiers = ba::tiers<fake_tier&, fake_tier&>;
 

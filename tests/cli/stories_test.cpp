@@ -11,18 +11,16 @@
 #include "blockattn/text/dataset.hpp"
 #include "program.hpp"
 #include "stories/json.hpp"
+#include "word_lists.hpp"
 
 namespace {
 
+using blockattn_test::among;
+using blockattn_test::digest;
 using stories::story;
 using stories::task;
 
 constexpr std::string_view names[] = {"Bill", "Daniel", "Fred", "Jeff", "John", "Mary", "Sandra"};
-
-template <class List>
-bool among(const List& list, std::string_view word) {
-  return std::find(std::begin(list), std::end(list), word) != std::end(list);
-}
 
 std::vector<std::string> words_of(std::string_view text) {
   std::vector<std::string> out;
@@ -132,12 +130,6 @@ std::string form_of(std::string_view text) {
     out += (out.empty() ? "" : " ") + (among(names, word) ? "P" : among(stories::places, word) ? "L" : among(stories::things, word) ? "O" : word) + mark;
   }
   return out;
-}
-
-std::uint64_t digest(const std::string& text) {
-  std::uint64_t h = 1469598103934665603u;
-  for (const char c : text) h = (h ^ static_cast<unsigned char>(c)) * 1099511628211u;
-  return h;
 }
 
 }  // namespace

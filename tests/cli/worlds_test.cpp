@@ -7,19 +7,16 @@
 #include "blockattn/text/babi.hpp"
 #include "blockattn/text/dataset.hpp"
 #include "program.hpp"
+#include "word_lists.hpp"
 #include "worlds/json.hpp"
 #include "worlds/lesson.hpp"
 
 namespace {
 
+using blockattn_test::among;
+using blockattn_test::digest;
 using worlds::relation;
 using worlds::world;
-
-std::uint64_t digest(const std::string& text) {
-  std::uint64_t h = 1469598103934665603u;
-  for (const char c : text) h = (h ^ static_cast<unsigned char>(c)) * 1099511628211u;
-  return h;
-}
 
 // What the solver reads: a sentence, matched against all that may be said.
 struct reading {
@@ -48,10 +45,6 @@ bool match(std::string_view form, std::string_view sentence, reading& out) {
   return sentence.empty();
 }
 
-template <class List>
-bool among(const List& list, std::string_view word) {
-  return std::find(std::begin(list), std::end(list), word) != std::end(list);
-}
 bool is_person(std::string_view word) { return among(worlds::women, word) || among(worlds::men, word); }
 
 // Whether the words fit the relation: "lives in" takes a town, "sells" a good.

@@ -6,6 +6,7 @@
 #include <limits>
 #include <variant>
 
+#include "../support/byte_reader.hpp"
 #include "../support/gguf_writer.hpp"
 #include "../support/random_model.hpp"
 #include "../support/watched_new.hpp"
@@ -15,18 +16,11 @@ namespace ba = blockattn;
 using blockattn_test::byte_vector;
 using blockattn_test::gguf_writer;
 using blockattn_test::poke;
+using blockattn_test::reader_of;
 
 namespace {
 
 constexpr std::uint64_t all_ones = ~std::uint64_t{0};
-
-ba::read_function reader_of(const byte_vector& bytes) {
-  return [&bytes](std::uint64_t offset, std::span<std::byte> out) -> ba::result<void> {
-    if (offset > bytes.size() || out.size() > bytes.size() - offset) FAIL("read past the end");
-    std::memcpy(out.data(), bytes.data() + offset, out.size());
-    return {};
-  };
-}
 
 // Opens both ways, reads everything there is, and checks what holds for any bytes.
 template <class Weights>

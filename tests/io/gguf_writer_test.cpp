@@ -16,7 +16,7 @@ namespace ba = blockattn;
 using blockattn_test::small_config;
 using blockattn_test::temporary_folder;
 
-std::vector<float> floats_of(const ba::tensor_info& info, std::span<const std::byte> bytes) {
+std::vector<float> decoded(const ba::tensor_info& info, std::span<const std::byte> bytes) {
   std::vector<float> out(info.rows * info.cols);
   for (std::size_t r = 0; r < info.rows; ++r)
     ba::decode_row(info.type, bytes.data() + r * info.cols / ba::block_elements(info.type) * ba::block_bytes(info.type),
@@ -25,10 +25,10 @@ std::vector<float> floats_of(const ba::tensor_info& info, std::span<const std::b
 }
 
 template <class W>
-std::vector<float> floats_of(const W& weights, const std::string& name) {
+std::vector<float> decoded(const W& weights, const std::string& name) {
   const auto bytes = weights.load(name);
   REQUIRE(bytes);
-  return floats_of(*weights.find(name), bytes->bytes());
+  return decoded(*weights.find(name), bytes->bytes());
 }
 
 ba::model_config interleaved() {
@@ -105,7 +105,7 @@ TEST_CASE("gguf_writer: half-split pairs become neighbours where the architectur
   CHECK(back->config().rope.layout == ba::rope_layout::interleaved);
   for (const char* part : {"q", "k", "v"}) {
     const std::string name = std::string("model.layers.1.self_attn.") + part + "_proj.weight";
-    const auto from = floats_of(weights, name), to = floats_of(*back, name);
+    const auto from = decoded(weights, name), to = decoded(*back, name);
     for (std::size_t row = 0; row < to.size() / c.dim; ++row) {
       const std::size_t head = row / 16, at = row % 16;
       const std::size_t source = *part == 'v' || at >= 12 ? row : head * 16 + at / 2 + at % 2 * 6;
@@ -126,7 +126,7 @@ TEST_CASE("gguf_writer: narrower formats round as stated", "[io][gguf_writer]") 
     for (const std::string& name : ba::tensor_names(c)) {
       INFO(name << " as " << ba::to_string(format));
       const auto info = back->find(name);
-      const auto from = floats_of(weights, name), to = floats_of(*back, name);
+      const auto from = decoded(weights, name), to = decoded(*back, name);
       const bool whole = info->cols % ba::block_elements(format) == 0;
       CHECK(info->type == (info->rows == 1 ? ba::dtype::f32 : whole ? format : ba::dtype::f16));
       for (std::size_t i = 0; i < from.size(); ++i) {

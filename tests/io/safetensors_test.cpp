@@ -4,6 +4,7 @@
 #include <blockattn/io/safetensors_index.hpp>
 
 #include "../support/allocation_watch.hpp"
+#include "../support/byte_reader.hpp"
 #include "../support/data.hpp"
 #include "../support/safetensors_writer.hpp"
 #include "../support/temporary_file.hpp"
@@ -12,14 +13,6 @@ namespace ba = blockattn;
 using namespace blockattn_test;
 
 namespace {
-
-ba::read_function reader_of(const byte_vector& bytes) {
-  return [&bytes](std::uint64_t offset, std::span<std::byte> out) -> ba::result<void> {
-    if (offset > bytes.size() || out.size() > bytes.size() - offset) FAIL("read past the end");
-    std::memcpy(out.data(), bytes.data() + offset, out.size());
-    return {};
-  };
-}
 
 // Both ways refuse with the same words, and cost no more than a small multiple of the file.
 std::string refused(const byte_vector& bytes, ba::errc code = ba::errc::bad_format) {

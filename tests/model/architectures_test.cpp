@@ -11,8 +11,6 @@ using namespace blockattn_test;
 
 namespace {
 
-constexpr double gate = 1e-3;
-
 // Block and full attention by all position policies, and the ablation; against the reference on the same source.
 template <class Source>
 void check(const char* model_name, const char* name, const Source& source, const ba::model_config& expected_config,
@@ -28,14 +26,14 @@ void check(const char* model_name, const char* name, const Source& source, const
   const double query_side = largest_difference(assembled_logits(session, blocks), expected);
   const double all = largest_difference(assembled_logits(session, blocks, ba::position_policy::query_side, 0), full);
   INFO("block " << query_side << ", full " << all);
-  CHECK(query_side < gate);
-  CHECK(all < gate);
+  CHECK(query_side < logit_gate);
+  CHECK(all < logit_gate);
   const double key_side =
       largest_difference(assembled_logits(session, blocks, ba::position_policy::key_side), expected);
-  CHECK(key_side < gate);
+  CHECK(key_side < logit_gate);
   report_difference(model_name, name, "double reference", std::max({query_side, key_side, all}));
   CHECK(largest_difference(assembled_logits(session, blocks, ba::position_policy::none),
-                           reference_logits(oracle, blocks, ba::reference::position::none)) < gate);
+                           reference_logits(oracle, blocks, ba::reference::position::none)) < logit_gate);
 }
 
 // Whether a change of the configuration shows in the logits: what a test compares must be able to differ.
@@ -278,7 +276,7 @@ TEST_CASE("a GGUF of each quantised type computes what the double reference does
     const double difference = largest_difference(assembled_logits(session, blocks), expected);
     INFO("largest logit " << size << ", difference " << difference);
     CHECK(size > 0.05);
-    CHECK(difference < gate);
+    CHECK(difference < logit_gate);
     report_difference("random, largest logit " + std::to_string(size), "GGUF " + std::string(ba::to_string(type)), "double reference", difference);
   }
 }

@@ -21,8 +21,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr double gate = 1e-3;
-
 struct opened {
   ba::llama<> model;
   ba::session<> session;
@@ -100,7 +98,7 @@ struct found {
 };
 
 // Every file of a case: block attention under each policy, full attention, greedy continuations.
-found check_case(ba::session<>& session, const fs::path& base, double within = gate, bool words = true) {
+found check_case(ba::session<>& session, const fs::path& base, double within = logit_gate, bool words = true) {
   found f;
   const auto c = read_case(base.string() + ".json");
   REQUIRE(c.vocab == session.model().config().vocab);
@@ -198,7 +196,7 @@ TEST_CASE("sessions compute Block-Attention as llama.cpp does", "[session][golde
     CHECK(check_case(o.session, base / "babyllama105-Q8_0/three_blocks", 0.4, false).files == 8);
     const auto oracle = ba::reference::transformer::from(source).value();
     const auto c = read_case(base / "babyllama105-Q8_0/three_blocks.json");
-    CHECK(largest_difference(assembled_logits(o.session, c.blocks), reference_logits(oracle, c.blocks)) < gate);
+    CHECK(largest_difference(assembled_logits(o.session, c.blocks), reference_logits(oracle, c.blocks)) < logit_gate);
   }
   SECTION("F16, and a file that mixes F32, F16, Q5_0 and Q8_0: against the double reference on the same weights") {
     for (const char* name : {"stories260K-F16.gguf", "stories260K-Q4_K.gguf"}) {
@@ -208,7 +206,7 @@ TEST_CASE("sessions compute Block-Attention as llama.cpp does", "[session][golde
       const auto c = read_case(base / "stories260K/three_blocks.json");
       const double d = largest_difference(assembled_logits(o.session, c.blocks), reference_logits(oracle, c.blocks));
       INFO(name);
-      CHECK(d < gate);
+      CHECK(d < logit_gate);
       report_difference("stories260K", name, "double reference", d);
     }
   }
@@ -240,7 +238,7 @@ TEST_CASE("sessions compute other architectures as llama.cpp does", "[session][g
     report_difference(name, "GGUF", "llama.cpp", gguf);
     report_difference(name, "safetensors", "llama.cpp", hf);
     INFO(name << ": largest difference " << gguf << " (gguf), " << hf << " (safetensors)");
-    CHECK(std::max(gguf, hf) < gate);
+    CHECK(std::max(gguf, hf) < logit_gate);
   }
 }
 
@@ -252,7 +250,7 @@ TEST_CASE("logits at every position, greedy tokens and the published text of lla
     INFO(base.string());
     const auto all = assembled_logits(session, {tokens});
     const double d = largest_difference(all, read_floats(base.string() + ".logits.f32"));
-    CHECK(d < gate);
+    CHECK(d < logit_gate);
     report_difference(base.parent_path().filename().string() + ", " + base.filename().string(),
                       base.parent_path().filename() == "stories260K" ? ".bin" : "GGUF", "llama2.c", d);
     // Greedy: after the prompt, each token fed is the best of the logits before it.

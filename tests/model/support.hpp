@@ -18,6 +18,9 @@ namespace blockattn_test {
 
 namespace ba = blockattn;
 
+/// What a logit may differ by from an engine that shares no code with ours, weights and keys in f32.
+inline constexpr double logit_gate = 1e-3;
+
 using token_lists = std::vector<std::vector<ba::token>>;
 
 /// Random blocks of the given lengths; the last is the final block.

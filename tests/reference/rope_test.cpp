@@ -50,7 +50,7 @@ ba::rope_config plain(std::uint32_t rotary_dim, ba::rope_layout layout, double t
 }
 
 constexpr ba::rope_layout layouts[] = {ba::rope_layout::half_split, ba::rope_layout::interleaved};
-constexpr std::uint32_t head_sizes[] = {2, 8, 16, 24, 64};
+constexpr std::uint32_t head_dims[] = {2, 8, 16, 24, 64};
 
 // Every way to change frequencies.
 std::vector<ba::rope_config> scaled_configs(std::uint32_t dim) {
@@ -92,7 +92,7 @@ std::vector<ba::rope_config> scaled_configs(std::uint32_t dim) {
 TEST_CASE("rotations form a group and keep lengths", "[reference][rope]") {
   random_numbers random(11);
   for (const auto layout : layouts) {
-    for (const std::uint32_t d : head_sizes) {
+    for (const std::uint32_t d : head_dims) {
       const ref::rope rope(plain(d, layout));
       const auto x = random_head(random, d);
       CAPTURE(d);
@@ -112,7 +112,7 @@ TEST_CASE("rotations form a group and keep lengths", "[reference][rope]") {
 TEST_CASE("a score depends on the distance only", "[reference][rope]") {
   random_numbers random(12);
   for (const auto layout : layouts) {
-    for (const std::uint32_t d : head_sizes) {
+    for (const std::uint32_t d : head_dims) {
       const ref::rope rope(plain(d, layout, 500000.0));
       const auto q = random_head(random, d);
       const auto k = random_head(random, d);

@@ -14,11 +14,13 @@
 
 #include "../support/catch.hpp"
 #include "../support/random_model.hpp"
+#include "rows.hpp"
 
 namespace ba = blockattn;
 namespace ref = blockattn::reference;
 using blockattn_test::random_model;
 using blockattn_test::random_numbers;
+using blockattn_test::rows_of;
 using blockattn_test::small_config;
 using ref::position;
 
@@ -50,13 +52,6 @@ std::vector<std::size_t> lengths_of(const prompt& blocks) {
   std::vector<std::size_t> n;
   for (const auto& b : blocks) n.push_back(b.size());
   return n;
-}
-
-ref::matrix rows_of(const ref::matrix& m, std::size_t first, std::size_t count) {
-  ref::matrix out(count, m.cols());
-  for (std::size_t i = 0; i < count; ++i)
-    std::copy(m.row(first + i).begin(), m.row(first + i).end(), out.row(i).begin());
-  return out;
 }
 
 ref::matrix last_rows(const ref::matrix& m, std::size_t count) { return rows_of(m, m.rows() - count, count); }

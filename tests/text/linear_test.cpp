@@ -8,8 +8,10 @@
 #include <random>
 
 #include "../support/catch.hpp"
+#include "../support/strings.hpp"
 
 namespace ba = blockattn;
+using blockattn_test::repeated;
 
 namespace {
 
@@ -47,12 +49,6 @@ ba::vocabulary doubling(ba::vocabulary::kind model) {
     for (std::size_t i = 0; i < v.pieces.size(); ++i) v.scores.push_back(-static_cast<float>(i));
   }
   return v;
-}
-
-std::string repeated(const std::string& part, std::size_t size) {
-  std::string out;
-  while (out.size() < size) out += part;
-  return out;
 }
 
 std::string random_bytes(std::size_t size) {

@@ -4,6 +4,7 @@
 #include <blockattn/text/tiktoken.hpp>
 
 #include "../support/catch.hpp"
+#include "../support/strings.hpp"
 
 #if defined(__GLIBC__)
 #include <malloc.h>
@@ -11,6 +12,8 @@
 #include <atomic>
 #include <cstdlib>
 #include <new>
+
+using blockattn_test::repeated;
 
 namespace {
 
@@ -37,12 +40,6 @@ std::size_t peak_of(const Work& work) {
   peak = before;
   work();
   return peak.load() - before;
-}
-
-std::string repeated(const std::string& part, std::size_t size) {
-  std::string out;
-  while (out.size() < size) out += part;
-  return out;
 }
 
 }  // namespace

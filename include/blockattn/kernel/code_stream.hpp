@@ -132,6 +132,25 @@ stream_function stream_of(std::size_t rows) noexcept {
   }(std::make_index_sequence<code_stream_rows>{});
   return by_rows[rows - 1];
 }
+
+// As in kernel/tile.hpp, of the codes as they lie.
+#define BLOCKATTN_CODE_STREAM_KERNELS(prefix)                   \
+  BLOCKATTN_CODE_STREAM_KERNEL_OF(prefix, 8, false, false)      \
+  BLOCKATTN_CODE_STREAM_KERNEL_OF(prefix, 4, false, false)      \
+  BLOCKATTN_CODE_STREAM_KERNEL_OF(prefix, 4, false, true)       \
+  BLOCKATTN_CODE_STREAM_KERNEL_OF(prefix, 5, false, false)      \
+  BLOCKATTN_CODE_STREAM_KERNEL_OF(prefix, 5, false, true)       \
+  BLOCKATTN_CODE_STREAM_KERNEL_OF(prefix, 4, true, true)        \
+  BLOCKATTN_CODE_STREAM_KERNEL_OF(prefix, 5, true, true)        \
+  BLOCKATTN_CODE_STREAM_KERNEL_OF(prefix, 6, true, false)
+#define BLOCKATTN_CODE_STREAM_KERNEL_OF(prefix, bits, k_type, offsets) \
+  prefix isa_detail::stream_function isa_detail::stream_of<isa_detail::code_format<bits, k_type, offsets>>(std::size_t) noexcept;
+}  // namespace isa_detail
+#if defined(BLOCKATTN_COMPILED_KERNELS)
+BLOCKATTN_CODE_STREAM_KERNELS(extern template)
+#endif
+
+namespace isa_detail {
 inline stream_function stream_of(dtype type, std::size_t rows) noexcept {
   switch (type) {
     case dtype::q8_0: return stream_of<code_format<8, false, false>>(rows);

@@ -143,7 +143,7 @@ inline constexpr std::array<code_tile_entry, code_tile_rows> code_tiles =
 
 /// One tile of `height` rows (1 to `code_tile_rows`) against `panels` panels, any number. At least one group.
 template <code_kind Kind>
-inline void multiply_code_tile(std::size_t height, std::size_t panels, code_operands o) noexcept {
+void multiply_code_tile(std::size_t height, std::size_t panels, code_operands o) noexcept {
   BLOCKATTN_EXPECTS(height >= 1 && height <= code_tile_rows && o.groups != 0);
   if (o.next_step == 0) o.next = o.codes;
   const auto& kernels = isa_detail::code_tiles<Kind>[height - 1];
@@ -158,6 +158,15 @@ inline void multiply_code_tile(std::size_t height, std::size_t panels, code_oper
     panels -= now;
   }
 }
+
+// As in kernel/tile.hpp, of the tiles of codes.
+#define BLOCKATTN_CODE_TILE_KERNELS(prefix)                                                              \
+  prefix void multiply_code_tile<code_kind::plain>(std::size_t, std::size_t, code_operands) noexcept;        \
+  prefix void multiply_code_tile<code_kind::with_offsets>(std::size_t, std::size_t, code_operands) noexcept; \
+  prefix void multiply_code_tile<code_kind::halves>(std::size_t, std::size_t, code_operands) noexcept;
+#if defined(BLOCKATTN_COMPILED_KERNELS)
+BLOCKATTN_CODE_TILE_KERNELS(extern template)
+#endif
 
 }  // namespace BLOCKATTN_ISA
 }  // namespace blockattn::inline v0

@@ -23,6 +23,8 @@ inline namespace BLOCKATTN_ISA {
 #if defined(BLOCKATTN_COMPILED_KERNELS)
 BLOCKATTN_TILE_KERNELS(template)
 BLOCKATTN_INT8_TILE_KERNELS(template)
+BLOCKATTN_CODE_TILE_KERNELS(template)
+BLOCKATTN_CODE_STREAM_KERNELS(template)
 #endif
 
 BLOCKATTN_KERNEL dtype native_kernels::panel_type(dtype stored) noexcept { return blockattn::panel_type(stored); }
