@@ -5,6 +5,7 @@
 #include <blockattn/text/gguf_tokenizer.hpp>
 #include <blockattn/text/gguf_vocabulary.hpp>
 #include <blockattn/text/read_file.hpp>
+#include <blockattn/text/sinks.hpp>
 #include <blockattn/train/distillation.hpp>
 #include <blockattn/train/trainer.hpp>
 
@@ -75,6 +76,19 @@ result<ba::vocabulary> learn_words(const options& o, const ba::prompt_template& 
     }
   }
   return learner->train();
+}
+
+// More words, and rows of the weights for them, so that there are the sinks that --sinks asks for.
+result<void> make_sinks(const options& o, beginning& b) {
+  if (o.sinks.value_or(0) <= ba::sinks_of(*b.words).size()) return {};
+  if (!b.vocabulary) return ba::fail(ba::errc::unsupported, "--sinks: expected a vocabulary of GGUF to add them to, found another file's");
+  if (auto ok = ba::add_sinks(*b.vocabulary, *o.sinks); !ok) return ok;
+  auto words = ba::tokenizer::from_vocabulary(*b.vocabulary);
+  if (!words) return std::move(words).error();
+  b.words = *std::move(words);
+  const auto pieces = static_cast<std::uint32_t>(b.vocabulary->pieces.size());  // some models have more rows than words
+  b.weights.emplace(b.weights->with_vocabulary(std::max(b.weights->config().vocab, pieces)));
+  return {};
 }
 
 result<beginning> begin(const options& o, const ba::prompt_template& form) {
@@ -244,17 +258,21 @@ std::string seconds_text(double seconds) {
 }  // namespace
 
 result<json> finetune(const options& o) {
-  const auto form = choose_template(o);
-  if (!form) return form.error();
+  const auto bare = choose_template(o);
+  if (!bare) return bare.error();
   std::optional<exam> valid;
-  auto start = begin(o, *form);
+  auto start = begin(o, *bare);
   if (!start) return std::move(start).error();
+  if (auto made = make_sinks(o, *start); !made) return made.error();
+  const auto form = add_sinks(*bare, *start->words, o);
+  if (!form) return form.error();
+  const std::vector<ba::token> sinks = ba::sinks_of(*start->words);
   if (!o.valid.empty()) {
     const auto groups = open_groups(o, o.valid, o.valid_count, o.questions);
     if (!groups) return groups.error();
     valid = make_exam(*start, *form, *groups);
   }
-  const loss_weights weigh{.answer = 1, .other = o.loss == "dense" ? static_cast<float>(o.dense_weight) : 0.0f};
+  const loss_weights weigh{.answer = 1, .other = o.loss == "dense" ? static_cast<float>(o.dense_weight) : 0.0f, .never = sinks};
   auto source = open_source(o, *start->words, *form, weigh);
   if (!source) return source.error();
   std::optional<ba::parameters<>> teacher;
@@ -263,7 +281,9 @@ result<json> finetune(const options& o) {
     of.model = o.teacher;
     auto opened = open_parameters(of);
     if (!opened) return std::move(opened).error();
-    if (const auto here = start->weights->config().vocab, there = opened->config().vocab; here != there)
+    // It may lack the sinks: it does not see them.
+    const std::size_t here = start->weights->config().vocab, there = opened->config().vocab;
+    if (there != here && there + sinks.size() != here)
       return ba::fail(ba::errc::shape_mismatch, "--teacher: expected a vocabulary of ", here, " tokens, found one of ", there);
     teacher.emplace(*std::move(opened));
   }
@@ -286,7 +306,8 @@ result<json> finetune(const options& o) {
   ba::trainer<>& run = *made;
   std::optional<ba::distiller<>> distiller;
   if (teacher) {
-    auto of = ba::distiller<>::make(*std::move(teacher), {.temperature = o.temperature_of_teacher, .focus = o.focus, .hard = o.hard},
+    auto of = ba::distiller<>::make(*std::move(teacher),
+                                    {.temperature = o.temperature_of_teacher, .focus = o.focus, .hard = o.hard, .unseen = sinks},
                                     ba::executor_ref(pool));
     if (!of) return std::move(of).error();
     distiller.emplace(*std::move(of));

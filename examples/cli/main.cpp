@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <blockattn/model/random_weights.hpp>
 #include <blockattn/text/detokenize.hpp>
+#include <blockattn/text/sinks.hpp>
 #include <blockattn/text/template.hpp>
 #include <blockattn/version.hpp>
 
@@ -63,6 +64,8 @@ void add_template(CLI::App& app, cli::options& o) {
             return found ? std::string() : found.error().message + ", or auto";
           },
           "NAME"));
+  app.add_option("--sinks", o.sinks, "learned tokens before each passage; else as many as the vocabulary has")
+      ->check(cli::whole(0, blockattn::max_sinks));
 }
 
 // A message in one line of valid UTF-8, whatever a file or an argument brought into it.

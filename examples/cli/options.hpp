@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -50,6 +51,7 @@ struct options {
   std::string passages, question, store, template_name = "paper", dataset;
   std::string dataset_format = "auto", resume, out;
   std::size_t top_passages = 0;  // 0: all
+  std::optional<std::size_t> sinks;  // before each passage; as many as the vocabulary has without
   std::size_t budget = std::size_t{1} << 32;
   bool compare = false;
   std::string store_verb, archive;

@@ -4,6 +4,7 @@
 
 #include <blockattn/text/passages.hpp>
 #include <blockattn/text/prompt.hpp>
+#include <blockattn/text/sinks.hpp>
 
 #include <algorithm>
 #include <string_view>
@@ -48,13 +49,23 @@ struct opened {
 /// --template: by name, or with `auto` the one that the model's files ask for. Errors: `unsupported` says what to do.
 ba::result<ba::prompt_template> choose_template(const options& o);
 
+/// The template with the sinks before each passage that the options or the words ask for.
+inline ba::result<ba::prompt_template> add_sinks(ba::prompt_template form, const ba::tokenizer& words, const options& o) {
+  const std::size_t has = ba::sinks_of(words).size(), wanted = o.sinks.value_or(has);
+  if (wanted > has)
+    return ba::fail(ba::errc::invalid_argument, "--sinks: expected at most the ", has, " that the vocabulary has, found ", wanted);
+  return ba::with_sinks(std::move(form), wanted);
+}
+
 inline ba::result<opened> open_with_words(const options& o) {
   auto form = choose_template(o);
   if (!form) return std::move(form).error();
   auto rt = open_runtime(o.common, ba::dtype::bf16);
   if (!rt) return std::move(rt).error();
   if (const auto words = rt->tokenizer(); !words) return words.error();
-  return opened{*std::move(rt), *std::move(form)};
+  auto whole = add_sinks(*std::move(form), *rt->words, o);
+  if (!whole) return std::move(whole).error();
+  return opened{*std::move(rt), *std::move(whole)};
 }
 
 }  // namespace cli

@@ -39,6 +39,7 @@ struct loss_weights {
   float answer = 1;  // the answer's tokens, and the end token behind them
   float other = 0;   // passages and questions
   bool end = true;   // the end token too
+  std::vector<ba::token> never = {};  // tokens of blocks that it does not count: sinks
 };
 
 /// The blocks of an answer's prompt, and each question with its first answer as a branch: token for token what `answer`
@@ -58,6 +59,8 @@ inline ba::training_sample make_sample(const ba::tokenizer& words, const ba::pro
     if (i == 0)
       for (const auto& block : prompt.blocks) {
         add(block, weigh.other);
+        for (std::size_t k = out.ids.size() - block.size(); k < out.ids.size(); ++k)
+          if (std::find(weigh.never.begin(), weigh.never.end(), out.ids[k]) != weigh.never.end()) out.weights[k] = 0;
         out.block_ends.push_back(static_cast<std::uint32_t>(out.ids.size()));
       }
     if (!asking) break;

@@ -162,6 +162,44 @@ TEST_CASE("cli finetune: distillation moves blocks towards a teacher that sees e
   }
 }
 
+TEST_CASE("cli finetune: sinks are learned before each passage, and inference puts them there", "[cli][finetune]") {
+  BLOCKATTN_REQUIRE_CLI();
+  const temporary_folder folder;
+  const std::string base = folder / "base.gguf", with = folder / "with.gguf", more = folder / "more.gguf";
+  std::string lines, contexts;
+  for (std::uint64_t n = 0; n < 3; ++n) {
+    lines += worlds::question_lines(worlds::make_world(8, n, {.level = 1, .questions = 3}));
+    contexts += worlds::context_line(worlds::make_world(8, n, {.level = 1, .questions = 3}));
+  }
+  const std::string questions = folder.file("q.jsonl", lines), data = folder.file("d.jsonl", contexts);
+  run_json(tiny("40", {"--mode", "full", "--save", base}));
+  const auto tune = [&](const std::string& from, const std::string& to, arguments options) {
+    arguments call{"finetune", "--model", from, "--train", data, "--valid", questions, "--mode", "both", "--steps", "20", "--lr", "0.01",
+                   "--warmup", "2", "--batch-tokens", "1000", "--loss", "dense", "--save", to};
+    call.insert(call.end(), options.begin(), options.end());
+    return run_json(call);
+  };
+  const auto score = [&](const std::string& model, arguments options) {
+    arguments call{"score", "--model", model, "--dataset", questions, "--template", "plain", "--kv", "f32", "--compute", "f32",
+                   "--max-tokens", "1"};
+    call.insert(call.end(), options.begin(), options.end());
+    return run_json(call);
+  };
+  // Two words more; the teacher, which lacks them, never sees them.
+  const json trained = tune(base, with, {"--sinks", "2", "--teacher", base, "--hard", "1"});
+  CHECK(trained["parameters"].get<int>() == tune(base, more, {})["parameters"].get<int>() + 2 * 16);
+  // `score` takes as many as the vocabulary has, and then sees what training saw.
+  for (const char* mode : {"full", "block"})
+    CHECK(trained["valid"][mode]["nll"].get<double>() == Approx(score(with, {"--mode", mode})["nll"].get<double>()).epsilon(1e-4));
+  CHECK(score(with, {})["nll"] == score(with, {"--sinks", "2"})["nll"]);
+  CHECK(score(with, {})["nll"] != score(with, {"--sinks", "0"})["nll"]);
+  check_refused({"score", "--model", with, "--dataset", questions, "--template", "plain", "--sinks", "3"}, 1);
+  check_refused({"score", "--model", with, "--dataset", questions, "--template", "plain", "--sinks", "65"}, 2);
+  // A later run goes on with them, and can have more.
+  CHECK(tune(with, more, {})["parameters"] == trained["parameters"]);
+  CHECK(tune(with, more, {"--sinks", "3"})["parameters"].get<int>() == trained["parameters"].get<int>() + 16);
+}
+
 TEST_CASE("cli finetune: what cannot be done is refused", "[cli][finetune]") {
   BLOCKATTN_REQUIRE_CLI();
   const temporary_folder folder;

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Block distillation: its gradient, what it does to a student, and the samples it is made of.
 #include "blockattn/train/distillation.hpp"
+
+#include <numeric>
+
 #include "support.hpp"
 
 namespace ba = blockattn;
@@ -86,8 +89,9 @@ TEST_CASE("train: a teacher of another vocabulary and options that cannot be are
   CHECK_FALSE(ba::distiller<>::make(lively_parameters<float>(other), {.focus = -1}, workers).has_value());
 }
 
-TEST_CASE("train: blocks are left out, and sinks put in, without moving anything else") {
-  const auto sample = random_sample({2, 3, 1}, {2, 2}, 37);
+TEST_CASE("train: blocks and tokens are left out without moving anything else") {
+  auto sample = random_sample({2, 3, 1}, {2, 2}, 37);
+  std::iota(sample.ids.begin(), sample.ids.end(), 5);
   const auto fewer = ba::without_blocks(sample, {false, true, false});
   CHECK(ba::validate(fewer, odd_config()).has_value());
   CHECK(fewer.block_ends == std::vector<std::uint32_t>{2, 3});
@@ -97,11 +101,73 @@ TEST_CASE("train: blocks are left out, and sinks put in, without moving anything
   CHECK(fewer.weights[2] == sample.weights[5]);
   CHECK(ba::without_blocks(sample, {true, true, true}).block_ends.empty());
 
-  const ba::token sinks[] = {35, 36};
-  const auto more = ba::with_sinks(sample, sinks);
-  CHECK(ba::validate(more, odd_config()).has_value());
-  CHECK(more.block_ends == std::vector<std::uint32_t>{4, 9, 12});
-  CHECK(more.branch_ends == std::vector<std::uint32_t>{14, 16});
-  CHECK((more.ids[4] == 35 && more.ids[5] == 36 && more.ids[6] == sample.ids[2] && more.ids[12] == sample.ids[6]));
-  CHECK((more.weights[4] == 0 && more.weights[6] == sample.weights[2]));
+  const ba::token unseen[] = {sample.ids[0], sample.ids[4]};
+  const auto shown = ba::without_tokens(sample, unseen);
+  CHECK(ba::validate(shown, odd_config()).has_value());
+  CHECK(shown.block_ends == std::vector<std::uint32_t>{1, 3, 4});
+  CHECK(shown.branch_ends == std::vector<std::uint32_t>{6, 8});
+  CHECK(shown.ids == std::vector<ba::token>{sample.ids[1], sample.ids[2], sample.ids[3], sample.ids[5], sample.ids[6],
+                                            sample.ids[7], sample.ids[8], sample.ids[9]});
+  CHECK((shown.weights[0] == sample.weights[1] && shown.weights[3] == sample.weights[5]));
+  CHECK(ba::without_tokens(sample, {}).ids == sample.ids);
+}
+
+TEST_CASE("train: a teacher does not see a student's sinks, and does not know them") {
+  const ba::model_config c = odd_config();
+  const auto plain = random_sample({9, 8}, {12}, c.vocab);
+  const auto sinks = std::vector<ba::token>{static_cast<ba::token>(c.vocab), static_cast<ba::token>(c.vocab + 1)};
+  ba::training_sample with;
+  for (std::size_t i = 0, block = 0; i < plain.ids.size(); ++i) {
+    if (i == 0 || (block < 2 && i == plain.block_ends[block - 1])) {
+      with.ids.insert(with.ids.end(), sinks.begin(), sinks.end());
+      with.weights.insert(with.weights.end(), 2, 0.0f);
+      ++block;
+    }
+    with.ids.push_back(plain.ids[i]);
+    with.weights.push_back(plain.weights[i]);
+  }
+  with.block_ends = {plain.block_ends[0] + 2, plain.block_ends[1] + 4};
+  with.branch_ends = {plain.branch_ends[0] + 4};
+  REQUIRE(ba::without_tokens(with, sinks).ids == plain.ids);
+  REQUIRE(ba::without_tokens(with, sinks).branch_ends == plain.branch_ends);
+
+  ba::inline_executor workers;
+  const auto known = lively_parameters<double>(c);
+  auto student = ba::trainer<double>::make(known.with_vocabulary(c.vocab + 2), {.reduction = ba::loss_reduction::token_sum}, workers).value();
+  auto teacher = ba::distiller<double>::make(known, {.hard = 0.3, .unseen = sinks}, workers).value();
+  // What the teacher does: nothing of the sinks reaches it. Its divergence from itself, over the tokens that both know.
+  const ba::training_item item[] = {{&with, ba::mask_mode::block, 1}};
+  (void)teacher.gradients(student, item).value();
+  const auto exact = student.gradient();
+  std::size_t moved = 0;
+  for (const ba::parameter_place& p : student.parameters().places()) {
+    INFO(p.name);
+    const std::span<double> w = student.parameters().span(p);
+    std::vector<double> measured, found;
+    for (std::size_t k = 0; k < 3; ++k) {
+      const std::size_t i = w.size() - 1 - k * (w.size() - 1) / 2;  // the last row of the embedding is a sink's
+      constexpr double h = 2e-5;
+      const double keep = w[i];
+      w[i] = keep + h;
+      const double above = teacher.gradients(student, item).value().loss_sum;
+      w[i] = keep - h;
+      const double below = teacher.gradients(student, item).value().loss_sum;
+      w[i] = keep;
+      measured.push_back((above - below) / (2 * h));
+      found.push_back(exact.span(p)[i]);
+      moved += found.back() != 0;
+    }
+    CHECK(relative_distance(found, measured) < 1e-5);
+  }
+  CHECK(moved > student.parameters().places().size());
+
+  // Tokens that are neither known nor hidden, and hidden ones where rows are wanted.
+  auto blind = ba::distiller<double>::make(known, {}, workers).value();
+  CHECK(blind.step(student, item).error().code == ba::errc::invalid_argument);
+  auto asked = with;
+  asked.ids[with.block_ends.back()] = sinks[0];
+  const ba::training_item bad[] = {{&asked, ba::mask_mode::block, 1}};
+  CHECK(teacher.step(student, bad).error().code == ba::errc::invalid_argument);
+  auto grown = ba::distiller<double>::make(known.with_vocabulary(c.vocab + 3), {}, workers).value();
+  CHECK(grown.step(student, item).error().code == ba::errc::shape_mismatch);
 }

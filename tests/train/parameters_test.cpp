@@ -52,6 +52,30 @@ TEST_CASE("train: the same seed draws the same weights, of the deviation asked f
   for (const float w : a.span("model.layers.0.input_layernorm.weight")) CHECK(w == 1.0f);
 }
 
+TEST_CASE("train: a larger vocabulary has the old rows, and their mean") {
+  for (const bool tied : {true, false}) {
+    ba::model_config c = odd_config();
+    c.tied_embeddings = tied;
+    const auto before = lively_parameters<float>(c);
+    const auto after = before.with_vocabulary(c.vocab + 2);
+    CHECK(after.config().vocab == c.vocab + 2);
+    CHECK(before.with_vocabulary(c.vocab).count() == before.count());
+    for (const ba::parameter_place& p : before.places()) {
+      INFO(p.name << (tied ? ", tied" : ""));
+      const auto old = before.span(p), grown = after.span(p.name);
+      REQUIRE(grown.size() >= old.size());
+      CHECK(std::ranges::equal(old, grown.first(old.size())));
+      const bool rows = p.rows == c.vocab;
+      CHECK(grown.size() == old.size() + (rows ? 2 * p.cols : 0));
+      for (std::size_t i = old.size(); i < grown.size(); ++i) {
+        double mean = 0;
+        for (std::size_t r = 0; r < p.rows; ++r) mean += static_cast<double>(old[r * p.cols + i % p.cols]) / static_cast<double>(p.rows);
+        CHECK(static_cast<double>(grown[i]) == Approx(mean).margin(1e-7));
+      }
+    }
+  }
+}
+
 TEST_CASE("train: parameters come from sources of any type, and a model binds to them") {
   ba::model_config c = odd_config();
   c.dim = 32;

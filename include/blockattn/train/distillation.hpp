@@ -5,7 +5,8 @@
 ///     loss of a row = w (1 + focus k / (1 + k)) t^2 k + hard w CE,    k = KL(teacher || student) at temperature t
 ///
 /// over the rows of branches. Rows that block attention hurts most weigh up to `1 + focus` times as much; that factor is
-/// not differentiated. What else belongs to the method are samples: `without_blocks` (block dropout) and `with_sinks`.
+/// not differentiated. What else belongs to the method are samples: `without_blocks` (block dropout), and sinks, which the
+/// student's samples have (text/sinks.hpp) and the teacher does not see.
 #pragma once
 
 #include <algorithm>
@@ -21,6 +22,7 @@ struct distillation_options {
   double temperature = 1;
   double focus = 0;  // 0: all rows weigh what their samples say
   double hard = 0;   // weight of the cross-entropy of the tokens themselves
+  std::vector<token> unseen = {};  // left out of what the teacher is shown: sinks. In branches only where they weigh nothing
 };
 
 /// A sample without some blocks of its context: block i is left out if `dropped[i]`. Requires one flag for each block.
@@ -44,21 +46,21 @@ struct distillation_options {
   return out;
 }
 
-/// A sample with the tokens `sinks` before each block of its context, as an inference that encodes blocks behind sinks has
-/// them. They are ordinary ids, whose embeddings are learned like any other; they are never predicted.
-[[nodiscard]] inline training_sample with_sinks(const training_sample& s, std::span<const token> sinks) {
+/// A sample without the tokens that are in `unseen`, wherever they stand: what a teacher without sinks (text/sinks.hpp) is
+/// shown. Blocks and branches of which nothing is left stay, empty ones are not valid samples.
+[[nodiscard]] inline training_sample without_tokens(const training_sample& s, std::span<const token> unseen) {
   training_sample out;
   std::size_t first = 0;
-  const auto append = [&](std::size_t last) {
-    for (; first < last; ++first) out.ids.push_back(s.ids[first]), out.weights.push_back(s.weights[first]);
+  const auto keep = [&](std::size_t last) {
+    for (; first < last; ++first) {
+      if (std::find(unseen.begin(), unseen.end(), s.ids[first]) != unseen.end()) continue;
+      out.ids.push_back(s.ids[first]);
+      out.weights.push_back(s.weights[first]);
+    }
     return static_cast<std::uint32_t>(out.ids.size());
   };
-  for (const std::uint32_t end : s.block_ends) {
-    out.ids.insert(out.ids.end(), sinks.begin(), sinks.end());
-    out.weights.insert(out.weights.end(), sinks.size(), 0.0f);
-    out.block_ends.push_back(append(end));
-  }
-  for (const std::uint32_t end : s.branch_ends) out.branch_ends.push_back(append(end));
+  for (const std::uint32_t end : s.block_ends) out.block_ends.push_back(keep(end));
+  for (const std::uint32_t end : s.branch_ends) out.branch_ends.push_back(keep(end));
   return out;
 }
 
@@ -81,14 +83,15 @@ class distiller {
   }
 
   /// A step of the student, whose items have their own masks; the teacher sees each sample fully. Errors: those of
-  /// `trainer::step`; `shape_mismatch` if teacher and student have not one vocabulary.
+  /// `trainer::step`; `shape_mismatch` if the teacher has more tokens than the student, `invalid_argument` for a sample with a
+  /// token that the teacher neither knows nor has in `unseen`. Tokens that only the student has are never wanted of it.
   [[nodiscard]] result<step_report> step(trainer<T>& student, std::span<const training_item> items) {
-    if (auto ok = fits(student); !ok) return ok.error();
+    if (auto ok = fits(student, items); !ok) return ok.error();
     return student.step_of(items, true, loss());
   }
   /// The gradient alone, to be read from the student.
   [[nodiscard]] result<step_report> gradients(trainer<T>& student, std::span<const training_item> items) {
-    if (auto ok = fits(student); !ok) return ok.error();
+    if (auto ok = fits(student, items); !ok) return ok.error();
     return student.gradients_of(items, true, loss());
   }
 
@@ -96,10 +99,25 @@ class distiller {
   distiller(parameters<T> teacher, const distillation_options& options, executor_ref workers)
       : teacher_(std::move(teacher)), options_(options), network_(teacher_.config(), workers) {}
 
-  [[nodiscard]] result<void> fits(const trainer<T>& student) const {
+  [[nodiscard]] result<void> fits(const trainer<T>& student, std::span<const training_item> items) const {
     const std::uint32_t here = teacher_.config().vocab, there = student.parameters().config().vocab;
-    if (here == there) return {};
-    return fail(errc::shape_mismatch, "distillation: expected a student of ", here, " tokens, found one of ", there);
+    if (here > there)
+      return fail(errc::shape_mismatch, "distillation: expected a student of at least ", here, " tokens, found one of ", there);
+    if (here == there && options_.unseen.empty()) return {};
+    const auto hidden = [&](token id) {
+      return std::find(options_.unseen.begin(), options_.unseen.end(), id) != options_.unseen.end();
+    };
+    for (const training_item& item : items) {
+      const training_sample& s = *item.sample;
+      const std::size_t context = s.block_ends.empty() ? 0 : s.block_ends.back();
+      for (std::size_t i = 0; i < s.ids.size(); ++i) {
+        if (hidden(s.ids[i]) ? i >= context : s.ids[i] >= static_cast<token>(here))
+          return fail(errc::invalid_argument, "distillation: sample: expected ",
+                      hidden(s.ids[i]) ? "unseen tokens in blocks alone" : "tokens that the teacher knows or does not see",
+                      ", found ", s.ids[i], " at ", i);
+      }
+    }
+    return {};
   }
 
   [[nodiscard]] auto loss() noexcept {
@@ -110,10 +128,13 @@ class distiller {
   double loss_of(network<T>& net, const training_batch& batch, std::span<const training_item> items, const T* w, T factor,
                  T* gradient) {
     batch_.clear();
-    for (const training_item& item : items) batch_.add({item.sample, mask_mode::full, item.scale});
+    for (const training_item& item : items) {
+      const training_sample shown = options_.unseen.empty() ? training_sample() : without_tokens(*item.sample, options_.unseen);
+      batch_.add({options_.unseen.empty() ? item.sample : &shown, mask_mode::full, item.scale});
+    }
     batch_.keep_branches();
     BLOCKATTN_EXPECTS(batch_.targets.size() == batch.targets.size());
-    const std::size_t vocab = teacher_.config().vocab;
+    const std::size_t known = teacher_.config().vocab, vocab = net.config().vocab;
     const T* const frozen = std::as_const(teacher_).all().data();
     network_.forward(batch_, frozen);
     net.forward(batch, w);
@@ -123,34 +144,36 @@ class distiller {
         batch, w, gradient,
         [&](std::size_t first, std::size_t n) {
           begin = first;
-          teacher = logits_.take(n * vocab);
-          shares = shares_.take(n * vocab);
+          teacher = logits_.take(n * known);
+          shares = shares_.take(n * (known + vocab));
           network_.logits(first, n, frozen, teacher);
         },
         [&](std::size_t i, T* student, bool wanted) {
-          return row(batch.targets[i], teacher + (i - begin) * vocab, shares + (i - begin) * vocab, student, vocab, factor,
-                     wanted);
+          return row(batch.targets[i], teacher + (i - begin) * known, shares + (i - begin) * (known + vocab), student, known,
+                     vocab, factor, wanted);
         });
   }
 
-  // One row: logits of the teacher (scratch afterwards), room for its distribution, and the student's logits, which become
-  // the gradient.
-  double row(const training_target& target, T* t, T* shares, T* s, std::size_t vocab, T factor, bool wanted) const noexcept {
+  // One row: logits of the teacher over the tokens it knows, room for its distribution and then for the student's own, and the
+  // student's logits, which become the gradient. What the teacher does not know has the share 0.
+  double row(const training_target& target, T* t, T* shares, T* s, std::size_t known, std::size_t vocab, T factor,
+             bool wanted) const noexcept {
     const auto temperature = static_cast<T>(options_.temperature);
-    scale_row(t, vocab, T(1) / temperature);
-    std::copy_n(t, vocab, shares);
-    const T t_sum = softmax_row(shares, vocab), t_mean = dot_rows(shares, t, vocab);
-    std::copy_n(s, vocab, t);
+    T* const own = shares + known;
+    scale_row(t, known, T(1) / temperature);
+    std::copy_n(t, known, shares);
+    const T t_sum = softmax_row(shares, known), t_mean = dot_rows(shares, t, known);
+    std::copy_n(s, vocab, own);
     const T expected = s[target.id];
-    const T hard_loss = softmax_row(t, vocab) - expected;  // t: the student's distribution at temperature 1
+    const T hard_loss = softmax_row(own, vocab) - expected;  // own: the student's distribution at temperature 1
     scale_row(s, vocab, T(1) / temperature);
-    const T s_mean = dot_rows(shares, s, vocab), s_sum = softmax_row(s, vocab);
+    const T s_mean = dot_rows(shares, s, known), s_sum = softmax_row(s, vocab);
     const T divergence = std::max(T(0), (t_mean - t_sum) - (s_mean - s_sum));
     const auto focus = static_cast<T>(options_.focus), hard = static_cast<T>(options_.hard) * static_cast<T>(target.weight);
     const T weight = static_cast<T>(target.weight) * (T(1) + focus * divergence / (T(1) + divergence));
     if (wanted) {
       const T soft = factor * weight * temperature;
-      for (std::size_t v = 0; v < vocab; ++v) s[v] = soft * (s[v] - shares[v]) + factor * hard * t[v];
+      for (std::size_t v = 0; v < vocab; ++v) s[v] = soft * (s[v] - (v < known ? shares[v] : T(0))) + factor * hard * own[v];
       s[target.id] -= factor * hard;
     }
     return static_cast<double>(weight * temperature * temperature * divergence + hard * hard_loss);

@@ -26,7 +26,7 @@ struct parameter_place {
 
   [[nodiscard]] std::size_t size() const noexcept { return rows * cols; }
   /// Biases and the weights of norms: weight decay leaves them alone.
-[[nodiscard]] bool is_vector() const noexcept {
+  [[nodiscard]] bool is_vector() const noexcept {
     return name.find("norm.weight") != std::string::npos || name.find(".bias") != std::string::npos;
   }
 };
@@ -114,6 +114,28 @@ class parameters {
       decode_row(info->type, bytes->bytes().data(), p.size(), decoded.data());
       std::copy(decoded.begin(), decoded.end(), out.span(p).begin());
       source.release(p.name);
+    }
+    return out;
+  }
+
+  /// The same with a vocabulary of `vocab` tokens: further rows of the embedding, and of the head if it is another matrix, are
+  /// the mean of the others. Requires a vocabulary that is not smaller.
+  [[nodiscard]] parameters with_vocabulary(std::uint32_t vocab) const {
+    BLOCKATTN_EXPECTS(vocab >= config_.vocab);
+    model_config config = config_;
+    config.vocab = vocab;
+    parameters out(config);
+    for (std::size_t i = 0; i < places_.size(); ++i) {
+      const parameter_place &from = places_[i], &to = out.places_[i];
+      const std::span<const T> old = span(from);
+      const std::span<T> grown = out.span(to);
+      std::copy(old.begin(), old.end(), grown.begin());
+      for (std::size_t c = 0; from.rows < to.rows && c < to.cols; ++c) {
+        double sum = 0;
+        for (std::size_t r = 0; r < from.rows; ++r) sum += static_cast<double>(old[r * to.cols + c]);
+        const auto mean = static_cast<T>(sum / static_cast<double>(from.rows));
+        for (std::size_t r = from.rows; r < to.rows; ++r) grown[r * to.cols + c] = mean;
+      }
     }
     return out;
   }
