@@ -196,6 +196,7 @@ result<json> bench(const options& o) {
   if (!bound) return bound.error();
   auto session_options = session_options_of(*bound, o.common, stored.type);
   if (!session_options) return std::move(session_options).error();
+  session_options->batch_tokens = o.pass_rows;
   session chat(*bound, pool, *std::move(session_options));
 
   // What this machine can do, in the same run: shares of these carry over to others.
@@ -238,6 +239,7 @@ result<json> bench(const options& o) {
               {"threads", pool.concurrency()},
               {"question", o.question_tokens},
               {"block_tokens", o.block_tokens},
+              {"pass_rows", o.pass_rows},
               {"weight_bytes", bound->weight_bytes()},
               {"kv_bytes", chat.shape().payload_bytes(last.tokens)},
               {"peak_gflop_s", products},

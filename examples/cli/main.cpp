@@ -209,6 +209,7 @@ int main(int argc, char** argv) {
   bench->add_option("--context", o.context, "tokens of all blocks")->check(cli::whole(1, many));
   bench->add_option("--question", o.question_tokens, "tokens of the question")->check(cli::whole(1, many));
   bench->add_option("--block", o.block_tokens, "tokens of a block")->check(cli::whole(1, many));
+  bench->add_option("--pass", o.pass_rows, "rows that go through the model at once, at most")->check(cli::whole(16, 1u << 16));
   bench->add_option("--repeats", o.repeats, "warm questions")->check(cli::whole(1, 1000));
   bench->add_option("--layers", o.layers, "instead of the shape's")->check(cli::whole(1, 1000));
   bench->add_option("--dim", o.dim, "instead of the shape's")->check(cli::whole(1, 65536));

@@ -59,7 +59,7 @@ struct options {
   std::string questions_file, edit;  // demo
   // bench
   std::string shape = "smollm2-135m", format = "bf16";
-  std::size_t context = 2048, question_tokens = 50, block_tokens = 512, repeats = 5;
+  std::size_t context = 2048, question_tokens = 50, block_tokens = 512, repeats = 5, pass_rows = 512;
   std::size_t layers = 0, dim = 0, heads = 0, kv_heads = 0, head_dim = 0, ffn = 0, vocab = 0;  // 0: as the shape has
   std::string plot;
   bool no_full = false;

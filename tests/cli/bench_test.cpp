@@ -28,7 +28,8 @@ arguments with(std::initializer_list<std::string> more) {
 TEST_CASE("cli: bench measures a given shape, and draws") {
   BLOCKATTN_REQUIRE_CLI();
   const temporary_folder folder;
-  const json o = run_json(with({"--plot", folder / "ttft.svg"}));
+  const json o = run_json(with({"--plot", folder / "ttft.svg", "--pass", "64"}));
+  CHECK(o["pass_rows"] == 64);
   CHECK(o["context"] == 128);
   CHECK(o["blocks"] == 4);
   CHECK(o["question"] == 5);
