@@ -10,7 +10,7 @@ folder=$2
 seed=${3:-0}
 [ -f "$folder/base.gguf" ] && [ -f "$folder/test.jsonl" ] || { echo "$folder: expected base.gguf and test.jsonl; run bench/babi_table.sh first" >&2; exit 2; }
 
-common="--model $folder/base.gguf --train stories:$((2 + 10 * seed)) --steps 2000 --valid $folder/valid.jsonl --valid-count 300 --valid-every 250
+common="--model $folder/base.gguf --train stories:$((2 + 10 * seed)) --steps 4000 --valid $folder/valid.jsonl --valid-count 300 --valid-every 500
   --schedule linear --warmup 100 --beta2 0.98 --lr 1e-3 --loss dense --dense-weight 0.05 --products bf16 --batch-tokens 2048
   --template plain --seed $seed"
 questions=$folder/test.jsonl

@@ -7,6 +7,9 @@
 ///     auto form = with_sinks(form, count_sinks(words));  // whenever prompts are made: `finetune`, `answer`, `score`
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <utility>
