@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
 /// Sink tokens: tokens of no meaning before each passage, whose embeddings are learned. What attends to a block may put there
-/// the weight that belongs nowhere (attention sinks, arXiv 2309.17453); without them it lies on the first word of every
-/// passage, which a model that read whole prompts has seen at their beginning alone.
+/// the weight that belongs nowhere, as language models do with the first tokens of a text (attention sinks, arXiv 2309.17453).
 ///
-///     add_sinks(vocabulary, 2);                       // once, with the rows that `parameters::with_vocabulary` adds
-///     auto form = with_sinks(form, count_sinks(words));  // whenever prompts are made: `finetune`, `answer`, `score`
+///     add_sinks(vocabulary, 2);                                // once; `parameters::with_vocabulary` adds rows for them
+///     form = with_sinks(std::move(form), sinks_of(words).size());  // whenever prompts are made, in training and after it
 #pragma once
 
 #include <algorithm>
