@@ -10,7 +10,7 @@ folder=$2
 seed=${3:-0}
 [ -f "$folder/base.gguf" ] && [ -f "$folder/test.jsonl" ] || { echo "$folder: expected base.gguf and test.jsonl; run bench/babi_table.sh first" >&2; exit 2; }
 
-common="--model $folder/base.gguf --train stories:$((2 + 10 * seed)) --steps 4000 --valid $folder/valid.jsonl --valid-count 300 --valid-every 500
+common="--model $folder/base.gguf --train stories:$((2 + 10 * seed)) --steps 2000 --valid $folder/valid.jsonl --valid-count 300 --valid-every 500
   --schedule linear --warmup 100 --beta2 0.98 --lr 1e-3 --loss dense --dense-weight 0.05 --products bf16 --batch-tokens 2048
   --template plain --seed $seed"
 questions=$folder/test.jsonl
@@ -28,14 +28,14 @@ way() {
   row "$what | $speed" "$name"
   row "the same, full | $speed" "$name" --mode full
 }
-way "paper: answers, both masks" tuned --mode both
-way "paper, block mask alone" block_only --mode block
-way "paper, 4 sinks" sinks --mode both --sinks 4
+way "answers, both masks (the paper's)" paper --mode both
+way "answers, both masks, 4 sinks" sinks --mode both --sinks 4
 # shellcheck disable=SC2086
-way "distilled" distilled --mode both $teacher
+way "distilled, both masks" distilled --mode both $teacher
 # shellcheck disable=SC2086
 way "distilled, focus 4, answers beside" focused --mode both $teacher --focus 4 --hard 1
 # shellcheck disable=SC2086
-way "that, and a tenth of the blocks left out" dropped --mode both $teacher --focus 4 --hard 1 --drop-blocks 0.1
+way "the same, 4 sinks" focused_sinks --mode both $teacher --focus 4 --hard 1 --sinks 4
 # shellcheck disable=SC2086
-way "that without, and 4 sinks" distilled_sinks --mode both $teacher --focus 4 --hard 1 --sinks 4
+way "the same without sinks, a tenth of the blocks left out" dropped --mode both $teacher --focus 4 --hard 1 --drop-blocks 0.1
+way "answers, block mask alone" block_only --mode block
