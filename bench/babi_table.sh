@@ -29,7 +29,7 @@ questions=$folder/test.jsonl
 kinds="qa1 qa5 qa6 qa11 qa12"
 . "$(dirname "$0")/support/table.sh"
 
-train base --new 128,6,4,4,384 --deviation 0.08 --pieces 900 --train "stories:$((1 + 10 * seed))" --mode full --steps 8000 --curriculum 0.85 --lr 1.5e-3
+train base --new 128,6,4,4,384 --deviation 0.08 --pieces 900 --train "stories:$((1 + 10 * seed))" --mode full --steps 5000 --curriculum 0.85 --lr 1.5e-3
 train tuned --model "$folder/base.gguf" --train "stories:$((2 + 10 * seed))" --mode both --steps 4000 --lr 1e-3
 
 echo "| weights, run as | all | 1 | 5 | 6 | 11 | 12 |"
