@@ -8,7 +8,7 @@ train() {
   shift
   [ -f "$folder/$name.gguf" ] && return
   # shellcheck disable=SC2086
-  "$program" finetune $common "$@" --checkpoint "$folder/$name.run" --log "$folder/$name.log" --save "$folder/$name.gguf.part"
+  "$program" finetune $common "$@" --checkpoint "$folder/$name.run" --log "$folder/$name.log" --save "$folder/$name.gguf.part" >&2
   mv "$folder/$name.gguf.part" "$folder/$name.gguf"
 }
 

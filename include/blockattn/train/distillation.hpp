@@ -22,7 +22,7 @@ struct distillation_options {
   double temperature = 1;
   double focus = 0;  // 0: all rows weigh what their samples say
   double hard = 0;   // weight of the cross-entropy of the tokens themselves
-  std::vector<token> unseen = {};  // left out of what the teacher is shown: sinks. In branches only where they weigh nothing
+  std::vector<token> unseen = {};  // left out of what the teacher is shown: sinks. They may stand in blocks alone
 };
 
 /// A sample without some blocks of its context: block i is left out if `dropped[i]`. Requires one flag for each block.
@@ -47,7 +47,7 @@ struct distillation_options {
 }
 
 /// A sample without the tokens that are in `unseen`, wherever they stand: what a teacher without sinks (text/sinks.hpp) is
-/// shown. Blocks and branches of which nothing is left stay, empty ones are not valid samples.
+/// shown. A block of which nothing is left stays as an empty one.
 [[nodiscard]] inline training_sample without_tokens(const training_sample& s, std::span<const token> unseen) {
   training_sample out;
   std::size_t first = 0;
