@@ -4,7 +4,9 @@ include_guard()
 include(CheckCXXCompilerFlag)
 
 add_library(blockattn_dev INTERFACE)
-target_compile_options(blockattn_dev INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion)
+target_compile_options(blockattn_dev INTERFACE -Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion)
+# Files that are compiled together hide each other's names.
+target_compile_options(blockattn_dev INTERFACE $<$<NOT:$<BOOL:$<TARGET_PROPERTY:UNITY_BUILD>>>:-Wshadow>)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
   # False alarms of this compiler: std::string's operator+ (GCC 105651), and the undefined registers that its own
   # AVX-512 intrinsics start from (GCC 105593). The clang build keeps both kinds of warning.
