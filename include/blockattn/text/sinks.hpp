@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /// Sink tokens: tokens of no meaning before each passage, whose embeddings are learned. What attends to a block may put there
 /// the weight that belongs nowhere, as language models do with the first tokens of a text (attention sinks, arXiv 2309.17453).
+/// They are tokens of the block like its others; `block_realm::sinks` is for encoders whose blocks see tokens not their own.
 ///
 ///     add_sinks(vocabulary, 2);                                // once; `parameters::with_vocabulary` adds rows for them
 ///     form = with_sinks(std::move(form), sinks_of(words).size());  // whenever prompts are made, in training and after it
