@@ -46,6 +46,8 @@ struct int8_workspace : row_memory {
   Row* weights = nullptr;     // [rows][step_keys], times the scales of values
   float* unit = nullptr;      // [rows], what one unit of `weights` is worth
   float* step = nullptr;      // [rows][row_floats], weighted values of one step
+  float* factor = nullptr;    // [rows], what the current step multiplies earlier values by
+  tile_range* ranges = nullptr;  // [register tiles], keys of the current step
 
   int8_workspace(scratch_cutter& cut, const attention_shape& shape) noexcept : row_memory(cut, shape) {
     const std::size_t rows = task_tokens(shape) * group_of(shape), width = row_floats(shape);
@@ -59,6 +61,8 @@ struct int8_workspace : row_memory {
     }
     unit = cut.take<float>(rows);
     step = cut.take<float>(rows * width);
+    factor = cut.take<float>(row_memory::of_rows(rows));
+    ranges = cut.take<tile_range>(rows);
   }
 };
 
@@ -89,12 +93,13 @@ class int8_rows : public stacked_rows {
 
   int8_rows(const attention_job& job, const attention_shape& shape, const attention_task& task,
             const workspace& memory) noexcept
-      : stacked_rows(job, shape, task, memory), w_(memory) {}
+      : stacked_rows(job, shape, task, memory, [](std::size_t rows) noexcept { return row_tiles(rows); }), w_(memory) {}
 
   void attend(std::size_t first, std::size_t last) noexcept {
-    for_steps(
-        first, last, [&](const kv_segment& segment) { turn_queries(segment.turn); },
-        [&](const kv_segment& segment, std::size_t at) { attend_step(segment, at); });
+    for_steps(first, last, [&](const kv_segment& segment, std::size_t at) {
+      turn_queries(segment.turn);
+      attend_step(segment, at);
+    });
   }
 
  private:
@@ -128,7 +133,7 @@ class int8_rows : public stacked_rows {
     const kv_shape kv{1, shape_.kv_heads, shape_.head_dim, dtype::i8};
     const std::size_t keys = std::min(step_keys, segment.tokens - at), head = task_.kv_head, tile = at / panel_width;
     const std::int64_t start = segment.start + static_cast<std::int64_t>(at);
-    choose_key_tiles(start, keys);
+    any_ = choose_key_tiles(start, keys, 1, w_.ranges);
     score(reinterpret_cast<const std::int8_t*>(segment.keys + head * segment.key_stride) + tile * kv.key_tile(),
           kv.key_tile());
     weigh_scores(start, keys, segment.key_scales + head * segment.scale_stride + at,
@@ -141,9 +146,9 @@ class int8_rows : public stacked_rows {
   // Products of queries and codes. Key tiles are the outer loop, as in attention.hpp.
   void score(const std::int8_t* keys, std::size_t key_tile) const noexcept {
     const std::size_t groups = tile_groups(tiles_.size(0));
-    for (std::size_t g = first_; g < last_; g += groups) {
+    for (std::size_t g = any_.first; g < any_.last; g += groups) {
       for (std::size_t t = 0; t < tiles_.count; ++t) {
-        const std::size_t from = std::max(g, w_.tiles[t].first), to = std::min(g + groups, w_.tiles[t].last);
+        const std::size_t from = std::max(g, w_.ranges[t].first), to = std::min(g + groups, w_.ranges[t].last);
         if (from >= to) continue;
         const std::size_t r = tiles_.begin(t);
         multiply_tile<row_order::strided>(
@@ -158,17 +163,17 @@ class int8_rows : public stacked_rows {
   void weigh_scores(std::int64_t start, std::size_t keys, const float* key_scales,
                     const float* value_scales) const noexcept {
     const bool all_seen = sees_all(start, keys);
-    for_rows([&](std::size_t r, std::size_t from, std::size_t to) {
-      float* scores = w_.scores + r * step_keys + from * panel_width;
-      scale_scores(scores, to - from, key_scales + from * panel_width, w_.step_of[r]);
-      if (!all_seen) mask_row(scores, r, from, to, start, keys);
-      w_.top[r] = largest(scores, to - from, w_.max[r]);
+    for_rows(0, tiles_.count, w_.ranges, [&](std::size_t r, tile_range of) {
+      float* scores = w_.scores + r * step_keys + of.first * panel_width;
+      scale_scores(scores, of.last - of.first, key_scales + of.first * panel_width, w_.step_of[r]);
+      if (!all_seen) mask_row(scores, r, of, start, keys);
+      w_.top[r] = largest(scores, of.last - of.first, w_.max[r]);
     });
     raise(w_.max, w_.top, w_.factor, rows_);
-    for_rows([&](std::size_t r, std::size_t from, std::size_t to) {
-      const std::size_t offset = r * step_keys + from * panel_width;
-      w_.unit[r] = weigh(w_.scores + offset, to - from, w_.max[r], w_.factor[r], value_scales + from * panel_width,
-                         w_.weights + offset, w_.sum + r * panel_width);
+    for_rows(0, tiles_.count, w_.ranges, [&](std::size_t r, tile_range of) {
+      const std::size_t offset = r * step_keys + of.first * panel_width;
+      w_.unit[r] = weigh(w_.scores + offset, of.last - of.first, w_.max[r], w_.factor[r],
+                         value_scales + of.first * panel_width, w_.weights + offset, w_.sum + r * panel_width);
     });
   }
 
@@ -211,7 +216,7 @@ class int8_rows : public stacked_rows {
     const std::size_t groups = tile_groups(tiles_.size(0)), all = width_ / panel_width;
     for (std::size_t g = 0; g < all; g += groups) {
       for (std::size_t t = 0; t < tiles_.count; ++t) {
-        const std::size_t from = w_.tiles[t].first, to = w_.tiles[t].last, r = tiles_.begin(t);
+        const std::size_t from = w_.ranges[t].first, to = w_.ranges[t].last, r = tiles_.begin(t);
         if (from >= to) continue;
         multiply_tile<row_order::strided>(
             tiles_.size(t), std::min(groups, all - g),
@@ -221,7 +226,7 @@ class int8_rows : public stacked_rows {
                                             w_.step + r * width_ + g * panel_width, width_, false});
       }
     }
-    for_rows([&](std::size_t r, std::size_t, std::size_t) {
+    for_rows(0, tiles_.count, w_.ranges, [&](std::size_t r, tile_range) {
       float* values_of = w_.values + r * width_;
       const float* step = w_.step + r * width_;
       if constexpr (is_fixed) {
@@ -235,6 +240,7 @@ class int8_rows : public stacked_rows {
   }
 
   const workspace& w_;
+  tile_range any_;  // keys that the current step computes for some rows
   bool is_turned_ = false;
   const float* table_ = nullptr;
 };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/// How the attention of one call is cut into tasks, and the memory that they use. Nothing here computes.
+/// How the attention of one call is cut into tasks. Nothing here computes.
 ///
 /// A task is one key/value head of one job, for a tile of its tokens. The query rows of all heads that share the
 /// key/value head are stacked (row = token * group + head of the group), so that a short question still fills the
@@ -151,74 +151,6 @@ class scratch_cutter {
  private:
   std::byte* base_ = nullptr;
   std::size_t used_ = 0;
-};
-
-/// Positions of the rows of a register tile, and the tiles of sixteen keys that the current step computes for them.
-struct tile_view {
-  std::int64_t low = 0;   // smallest and largest position
-  std::int64_t high = 0;
-  std::size_t first = 0;  // key tiles [first, last)
-  std::size_t last = 0;
-};
-
-/// The memory of one worker: a task's queries, its scores of one step and its sums. `BandRows`: rows of a band, if
-/// not all are one; two bands have scores at a time.
-template <class Row, std::size_t BandRows = std::numeric_limits<std::size_t>::max()>
-struct attention_workspace {
-  float* queries = nullptr;   // [rows][row_floats], scaled
-  float* partners = nullptr;  // the same with the two dims of every rotary pair exchanged
-  Row* turned = nullptr;      // [rows + 1][operand_elements], turned to the current segment
-  float* cosines = nullptr;   // [row_floats], of each dim
-  float* sines = nullptr;
-  float* scores = nullptr;    // [bands][band rows][step_keys]; two bands, or one of all rows
-  Row* weights = nullptr;     // [bands][band rows][step_keys]
-  float* step = nullptr;      // [band rows][row_floats], weighted values of one step
-  float* values = nullptr;    // [rows][row_floats], of all steps so far
-  float* max = nullptr;       // [rows to 16], largest score so far
-  float* top = nullptr;       // [rows to 16], the same with the current step
-  float* sum = nullptr;       // [rows][16], partial sums of weights
-  float* factor = nullptr;    // [rows to 16], what the current step multiplies earlier values by
-  tile_view* tiles = nullptr; // [register tiles]
-  std::size_t band_scores = 0;  // of one band
-
-  attention_workspace(scratch_cutter& cut, const attention_shape& shape) noexcept {
-    const std::size_t rows = task_tokens(shape) * group_of(shape), width = row_floats(shape);
-    const std::size_t band = std::min(rows + 1, BandRows);
-    queries = cut.take<float>(rows * width);
-    partners = cut.take<float>(rows * width);
-    turned = cut.take<Row>((rows + 1) * operand_elements(shape));
-    cosines = cut.take<float>(width);
-    sines = cut.take<float>(width);
-    const std::size_t bands = rows + 1 > BandRows ? 2 : 1;
-    band_scores = band * step_keys;
-    scores = cut.take<float>(bands * band_scores);
-    // Weights of the scores' own type replace them: half the traffic in the nearest cache.
-    if constexpr (std::is_same_v<Row, float>) {
-      weights = scores;
-    } else {
-      weights = cut.take<Row>(bands * band_scores);
-    }
-    step = cut.take<float>(band * width);
-    values = cut.take<float>(rows * width);
-    max = cut.take<float>(round_up(rows, panel_width) + panel_width);
-    top = cut.take<float>(round_up(rows, panel_width) + panel_width);
-    sum = cut.take<float>(rows * panel_width);
-    factor = cut.take<float>(round_up(rows, panel_width) + panel_width);
-    tiles = cut.take<tile_view>(rows);
-  }
-};
-
-/// The same, with room for the keys and values of one step as pairs of bf16.
-template <class Row, std::size_t BandRows>
-struct expanding_workspace : attention_workspace<Row, BandRows> {
-  bf16* pair_keys = nullptr;    // [step_keys/16][dims/2][16][2], dims in whole lanes of four
-  bf16* pair_values = nullptr;  // [step_keys/2][row_floats][2]
-
-  expanding_workspace(scratch_cutter& cut, const attention_shape& shape) noexcept
-      : attention_workspace<Row, BandRows>(cut, shape) {
-    pair_keys = cut.take<bf16>(step_keys * round_up(shape.head_dim, 4));
-    pair_values = cut.take<bf16>(step_keys * row_floats(shape));
-  }
 };
 
 }  // namespace BLOCKATTN_ISA

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /// The query rows of one attention task: stacked and scaled, with their positions, what they see of a step, and their
-/// running sums. What is done with keys and values is up to whoever derives from this.
+/// running sums. What is done with keys and values is up to who derives from this: kernel/attention.hpp and
+/// kernel/attention_int8.hpp.
 #pragma once
 
 #include <cstring>
@@ -14,18 +15,30 @@ inline namespace BLOCKATTN_ISA {
 
 namespace isa_detail {
 
-// The memory of one worker that does not depend on how keys are stored.
+// Positions of the rows of one register tile.
+struct tile_positions {
+  std::int64_t low = 0;
+  std::int64_t high = 0;
+};
+// Tiles of sixteen keys of one step.
+struct tile_range {
+  std::size_t first = 0;
+  std::size_t last = 0;
+  [[nodiscard]] bool empty() const noexcept { return first >= last; }
+};
+
+// The memory of one worker that does not depend on how keys are stored. Arrays of one float a row have room for a whole
+// register behind the last one: what works on some of the rows may begin anywhere.
 struct row_memory {
-  float* queries = nullptr;    // [rows][row_floats], scaled
-  float* partners = nullptr;   // the same with the two dims of every rotary pair exchanged
-  float* cosines = nullptr;    // [row_floats], of each dim
+  float* queries = nullptr;             // [rows][row_floats], scaled
+  float* partners = nullptr;            // the same with the two dims of every rotary pair exchanged
+  float* cosines = nullptr;             // [row_floats], of each dim
   float* sines = nullptr;
-  float* values = nullptr;     // [rows][row_floats], weighted values of all steps so far
-  float* max = nullptr;        // [rows to 16], largest score so far
-  float* top = nullptr;        // [rows to 16], the same with the current step
-  float* sum = nullptr;        // [rows][16], partial sums of weights
-  float* factor = nullptr;     // [rows to 16], what the current step multiplies earlier values by
-  tile_view* tiles = nullptr;  // [register tiles]
+  float* values = nullptr;              // [rows and a register tile][row_floats], weighted values of all steps so far
+  float* max = nullptr;                 // [rows], largest score so far
+  float* top = nullptr;                 // [rows], the same with the current step
+  float* sum = nullptr;                 // [rows][16], partial sums of weights
+  tile_positions* positions = nullptr;  // [register tiles]
 
   row_memory(scratch_cutter& cut, const attention_shape& shape) noexcept {
     const std::size_t rows = task_tokens(shape) * group_of(shape), width = row_floats(shape);
@@ -33,19 +46,21 @@ struct row_memory {
     partners = cut.take<float>(rows * width);
     cosines = cut.take<float>(width);
     sines = cut.take<float>(width);
-    values = cut.take<float>(rows * width);
-    max = cut.take<float>(round_up(rows, panel_width));
-    top = cut.take<float>(round_up(rows, panel_width));
+    values = cut.take<float>((rows + panel_width) * width);
+    max = cut.take<float>(of_rows(rows));
+    top = cut.take<float>(of_rows(rows));
     sum = cut.take<float>(rows * panel_width);
-    factor = cut.take<float>(round_up(rows, panel_width));
-    tiles = cut.take<tile_view>(rows);
+    positions = cut.take<tile_positions>(rows);
+  }
+  [[nodiscard]] static std::size_t of_rows(std::size_t rows) noexcept {
+    return round_up(rows, panel_width) + panel_width;
   }
 };
 
 class stacked_rows {
  public:
   stacked_rows(const attention_job& job, const attention_shape& shape, const attention_task& task,
-               const row_memory& memory) noexcept
+               const row_memory& memory, row_tiles (*cut)(std::size_t) noexcept) noexcept
       : job_(job),
         shape_(shape),
         task_(task),
@@ -53,11 +68,11 @@ class stacked_rows {
         group_(group_of(shape)),
         rows_(task.tokens * group_),
         width_(row_floats(shape)),
-        tiles_(rows_) {
+        tiles_(cut(rows_)) {
     stack_queries();
     find_positions();
-    std::fill_n(m_.max, round_up(rows_, panel_width), no_score);
-    std::fill_n(m_.top, round_up(rows_, panel_width), no_score);
+    std::fill_n(m_.max, row_memory::of_rows(rows_), no_score);
+    std::fill_n(m_.top, row_memory::of_rows(rows_), no_score);
     std::fill_n(m_.sum, rows_ * panel_width, 0.0f);
     std::fill_n(m_.values, rows_ * width_, 0.0f);
   }
@@ -79,9 +94,9 @@ class stacked_rows {
   }
 
  protected:
-  // Calls turn(segment) and step(segment, first key) for the steps [first, last) of all segments that some row sees.
-  template <class Turn, class Step>
-  void for_steps(std::size_t first, std::size_t last, Turn&& turn, Step&& step) noexcept {
+  // Calls f(segment, first key) for the steps [first, last) of all segments that some row sees.
+  template <class F>
+  void for_steps(std::size_t first, std::size_t last, F&& f) const noexcept {
     std::size_t before = 0;  // steps of the segments so far
     for (const kv_segment& segment : job_.segments) {
       const std::size_t steps = steps_of(segment);
@@ -90,8 +105,7 @@ class stacked_rows {
         const std::size_t from =
             std::max(static_cast<std::size_t>(seen.first) / step_keys, std::max(first, before) - before);
         const std::size_t to = std::min(ceil_div(static_cast<std::size_t>(seen.last), step_keys), last - before);
-        if (from < to) turn(segment);
-        for (std::size_t s = from; s < to; ++s) step(segment, s * step_keys);
+        for (std::size_t s = from; s < to; ++s) f(segment, s * step_keys);
       }
       before += steps;
     }
@@ -114,18 +128,20 @@ class stacked_rows {
     std::fill(m_.sines + rotary, m_.sines + width_, 0.0f);
   }
 
-  // Register tiles compute only the tiles of sixteen keys from the first to the last that their rows see.
-  void choose_key_tiles(std::int64_t start, std::size_t keys) noexcept {
-    first_ = step_keys;
-    last_ = 0;
+  // The tiles of sixteen keys, from the first to the last that its rows see, for each register tile: only those are
+  // computed, from a multiple of `whole` on. Gives what any of them computes.
+  tile_range choose_key_tiles(std::int64_t start, std::size_t keys, std::size_t whole, tile_range* of) const noexcept {
+    tile_range any{step_keys, 0};
     for (std::size_t t = 0; t < tiles_.count; ++t) {
-      tile_view& tile = m_.tiles[t];
-      const key_range seen = visible_keys(tile.low, tile.high, shape_.window, start, keys);
-      tile.first = seen.empty() ? 0 : static_cast<std::size_t>(seen.first) / panel_width;
-      tile.last = seen.empty() ? 0 : ceil_div(static_cast<std::size_t>(seen.last), panel_width);
-      first_ = std::min(first_, tile.first);
-      last_ = std::max(last_, tile.last);
+      const tile_positions& at = m_.positions[t];
+      const key_range seen = visible_keys(at.low, at.high, shape_.window, start, keys);
+      of[t] = {};
+      if (seen.empty()) continue;
+      of[t].first = static_cast<std::size_t>(seen.first) / panel_width / whole * whole;
+      of[t].last = ceil_div(static_cast<std::size_t>(seen.last), panel_width);
+      any = {std::min(any.first, of[t].first), std::max(any.last, of[t].last)};
     }
+    return any.empty() ? tile_range{} : any;
   }
 
   // Whether every row sees all `keys` keys from position `start` on, in whole tiles.
@@ -133,23 +149,21 @@ class stacked_rows {
     return keys % panel_width == 0 && low_ - start >= static_cast<std::int64_t>(keys) - 1 &&
            high_ - start < shape_.window;
   }
-  // Masks the scores of row r in tiles [from, to) of a step.
-  void mask_row(float* scores, std::size_t r, std::size_t from, std::size_t to, std::int64_t start,
-                std::size_t keys) const noexcept {
+  // Masks the scores of row r in a range of the tiles of a step; `scores` are those of its first.
+  void mask_row(float* scores, std::size_t r, tile_range of, std::int64_t start, std::size_t keys) const noexcept {
     const std::int64_t position = job_.positions[token(r)];
-    const std::size_t skipped = from * panel_width;
-    mask_scores(scores, to - from,
+    const std::size_t skipped = of.first * panel_width;
+    mask_scores(scores, of.last - of.first,
                 visible_keys(position, position, shape_.window, start + static_cast<std::int64_t>(skipped),
                              keys - skipped));
   }
 
-  // Calls f(row, first, last) for the rows of register tiles that see tiles [first, last) of the current step.
+  // Calls f(row, range) for the rows of register tiles [first, last) that compute some keys of a step.
   template <class F>
-  void for_rows(F&& f) const noexcept {
-    for (std::size_t t = 0; t < tiles_.count; ++t) {
-      const std::size_t from = m_.tiles[t].first, to = m_.tiles[t].last;
-      if (from >= to) continue;
-      for (std::size_t r = tiles_.begin(t); r < tiles_.begin(t) + tiles_.size(t); ++r) f(r, from, to);
+  void for_rows(std::size_t first, std::size_t last, const tile_range* ranges, F&& f) const noexcept {
+    for (std::size_t t = first; t < last; ++t) {
+      if (ranges[t].empty()) continue;
+      for (std::size_t r = tiles_.begin(t); r < tiles_.begin(t) + tiles_.size(t); ++r) f(r, ranges[t]);
     }
   }
 
@@ -183,8 +197,7 @@ class stacked_rows {
     for (std::size_t t = 0; t < tiles_.count; ++t) {
       const std::size_t first = token(tiles_.begin(t)), last = token(tiles_.begin(t) + tiles_.size(t) - 1);
       const auto [low, high] = std::minmax_element(job_.positions + first, job_.positions + last + 1);
-      m_.tiles[t].low = *low;
-      m_.tiles[t].high = *high;
+      m_.positions[t] = {*low, *high};
       low_ = t == 0 ? *low : std::min(low_, *low);
       high_ = t == 0 ? *high : std::max(high_, *high);
     }
@@ -204,8 +217,6 @@ class stacked_rows {
   std::size_t rows_;
   std::size_t width_;
   row_tiles tiles_;
-  std::size_t first_ = 0;  // key tiles [first, last) that the current step computes for some rows
-  std::size_t last_ = 0;
 
  private:
   std::int64_t low_ = 0;  // smallest and largest position of all rows

@@ -2,8 +2,10 @@
 /// What multiplies inside attention: vector registers or tile registers, behind one shape.
 ///
 /// `Tiles` names the row type (`row`), the elements of a lane, the rows of a tile, how many tiles of sixteen keys a product
-/// of weights and values takes at a time (`key_tiles`), and how many row tiles have scores at a time (`band_tiles`, and
-/// the rows of such a band). An object lives as long as a task, for tiles of at most `height` rows.
+/// of weights and values takes at a time (`key_tiles`), how many row tiles go through a step together (`band_tiles`, and
+/// the rows that they have at most), and whether few rows ask for keys and values before they need them (`streams`). An
+/// object lives as long as a task, for tiles of at most `height` rows. `cut` cuts the rows of a task into such tiles.
+/// `carries_sums`: the values of a step are added to those before by the product itself.
 #pragma once
 
 #include <limits>
@@ -35,18 +37,20 @@ class vector_tiles {
   static constexpr std::size_t rows = tile_rows;
   static constexpr std::size_t key_tiles = std::is_same_v<Row, bf16> ? 2 : 1;  // weights are rounded in pairs of tiles
   static constexpr std::size_t band_tiles = std::size_t{1} << 20, band_rows = std::numeric_limits<std::size_t>::max();
+  static constexpr bool streams = false, carries_sums = false;
+  [[nodiscard]] static row_tiles cut(std::size_t count) noexcept { return row_tiles(count); }
 
   explicit vector_tiles(std::size_t height) noexcept : groups_(tile_groups(height)) {}
   /// Groups of sixteen columns that are multiplied best.
   [[nodiscard]] std::size_t groups() const noexcept { return groups_; }
-  /// out(height, 16 * groups) = left times panels. The operands are built in place from scalars: a copy of a struct that
+  /// out(height, 16 * groups) (+)= left times panels. The operands are built in place from scalars: a copy of a struct that
   /// was written a moment ago would wait for those writes, which cost 8 % of attention.
   void multiply(std::size_t height, std::size_t groups, const Row* left, std::size_t left_stride, const Panel* panel,
                 std::size_t step_stride, std::size_t group_stride, std::size_t steps, float* out,
-                std::size_t out_stride) const noexcept {
+                std::size_t out_stride, bool accumulate, std::size_t) const noexcept {
     multiply_tile<row_order::strided>(height, groups,
                                       tile_operands<Panel, Row>{left, left_stride, panel, step_stride, group_stride,
-                                                                steps, out, out_stride, false});
+                                                                steps, out, out_stride, accumulate});
   }
 
  private:
@@ -54,19 +58,21 @@ class vector_tiles {
 };
 
 #if BLOCKATTN_HAS_AMX
-/// Every tile is multiplied at the height of the first, which is the tallest: a row more than it has is that of the next
-/// tile, or a spare one, and is computed again or ignored. Elements of `left` behind the last step are zero up to a
+/// Every tile is multiplied at the height of the first; rows that the last one lacks are spare ones. Elements of `left` behind the last step are zero up to a
 /// multiple of 32.
 class register_tiles {
  public:
   using row = bf16;
-  static constexpr std::size_t lane = 2, rows = amx_rows, key_tiles = 2, band_tiles = 1, band_rows = amx_rows;
+  static constexpr std::size_t lane = 2, rows = 16, key_tiles = 2, band_tiles = 1, band_rows = rows;
+  static constexpr bool streams = true, carries_sums = true;
+  [[nodiscard]] static row_tiles cut(std::size_t count) noexcept { return row_tiles::of_one_height(count, rows); }
 
   explicit register_tiles(std::size_t height) noexcept : height_(height), shape_(height) {}
   [[nodiscard]] std::size_t groups() const noexcept { return isa_detail::amx_groups(height_); }
+  /// As above; what lies `ahead` steps behind what is multiplied is asked for, if that is not zero.
   void multiply(std::size_t, std::size_t groups, const bf16* left, std::size_t left_stride, const bf16* panel,
                 std::size_t step_stride, std::size_t group_stride, std::size_t steps, float* out,
-                std::size_t out_stride) const noexcept {
+                std::size_t out_stride, bool accumulate, std::size_t ahead) const noexcept {
     amx_operands o;
     o.rows = left;
     o.row_stride = left_stride;
@@ -76,6 +82,11 @@ class register_tiles {
     o.steps = steps;
     o.out = out;
     o.out_stride = out_stride;
+    o.accumulate = accumulate;
+    if (ahead != 0) {
+      o.next = panel + ahead * step_stride;
+      o.next_lines = amx_steps;
+    }
     amx_multiply(height_, groups, o);
   }
 

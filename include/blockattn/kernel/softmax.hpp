@@ -148,6 +148,12 @@ inline void fold(float* values, float factor, const float* step, std::size_t flo
   for (std::size_t i = 0; i < floats; i += panel_width) store(values + i, fma(load(values + i), f, load(step + i)));
 }
 
+/// values = values * factor.
+inline void scale(float* values, float factor, std::size_t floats) noexcept {
+  const f32x16 f = broadcast(factor);
+  for (std::size_t i = 0; i < floats; i += panel_width) store(values + i, load(values + i) * f);
+}
+
 /// Writes `head_dim` values divided by the sum of weights. A row that saw no key gives zeros.
 inline void finish(const float* values, float sum, std::size_t head_dim, float* out) noexcept {
   const f32x16 scale = broadcast(sum > 0.0f ? 1.0f / sum : 0.0f);

@@ -73,17 +73,29 @@ struct row_tiles {
   std::size_t count = 0;
   std::size_t height = 0;  // of a tile, rounded down
   std::size_t taller = 0;  // the first so many tiles have one row more
+  std::size_t missing = 0;  // the last has so many fewer
 
   constexpr row_tiles() = default;
   constexpr explicit row_tiles(std::size_t rows, std::size_t highest = tile_rows) noexcept
       : count(ceil_div(rows, highest)),
         height(count == 0 ? 0 : rows / count),
         taller(count == 0 ? 0 : rows % count) {}
+  /// The same with tiles of one height, but for the last, which has the rest.
+  [[nodiscard]] static constexpr row_tiles of_one_height(std::size_t rows, std::size_t highest) noexcept {
+    row_tiles out;
+    if (rows == 0) return out;
+    out.height = ceil_div(rows, ceil_div(rows, highest));
+    out.count = ceil_div(rows, out.height);
+    out.missing = out.count * out.height - rows;
+    return out;
+  }
 
   [[nodiscard]] constexpr std::size_t begin(std::size_t tile) const noexcept {
     return tile * height + (tile < taller ? tile : taller);
   }
-  [[nodiscard]] constexpr std::size_t size(std::size_t tile) const noexcept { return height + (tile < taller ? 1 : 0); }
+  [[nodiscard]] constexpr std::size_t size(std::size_t tile) const noexcept {
+    return height + (tile < taller ? 1 : 0) - (tile + 1 == count ? missing : 0);
+  }
 };
 
 /// The micro-kernel: `Rows` x 16 * `Groups` outputs in registers, over all steps. Here `o.rows` is the first row of the

@@ -31,8 +31,8 @@ struct amx_operands {
   float* out = nullptr;
   std::size_t out_stride = 0;
   bool accumulate = false;
-  const bf16* next = nullptr;    // the panels multiplied after these, as far apart: of each, `next_lines` cache lines are
-  std::size_t next_lines = 0;    // prefetched for each run
+  const bf16* next = nullptr;    // panels multiplied after these, as far apart: of each, the cache lines of `next_lines`
+  std::size_t next_lines = 0;    // steps are prefetched for each run
 };
 
 namespace isa_detail {
@@ -149,7 +149,7 @@ void amx_tile(std::size_t lower, const amx_operands& o) noexcept {
   const std::size_t next_stride = o.group_stride * sizeof(bf16);
   for (std::size_t b = 0; b < whole; ++b) {
     kernel::run(rows, row_bytes, lower, panel, step_bytes, o.group_stride);
-    for (std::size_t i = 0; i < o.next_lines; ++i, next += 64)
+    for (std::size_t i = 0; i < o.next_lines; ++i, next += step_bytes)
       for (std::size_t g = 0; g < Groups; ++g) prefetch(reinterpret_cast<const void*>(next + g * next_stride));
     rows += o.run_stride;
     panel += o.step_stride * amx_steps;

@@ -40,42 +40,56 @@ BLOCKATTN_INLINE f32x16 exp(f32x16 x) noexcept {
   return isa_detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE { return xsimd::select(x.r[i] < low, none, value.r[i] * power.r[i]); });
 }
 
+namespace isa_detail {
+// 2^x for x <= 0, from a polynomial for 2^r with |r| <= 1/2 whose constant term is 1.
+//
+// x = n + r; n goes into the exponent of the polynomial's value. Two ways, whose results are the same bits from -126 on:
+// AVX-512 takes x apart and puts the result together with an instruction each, and a comparison keeps denormals, which are
+// slow to make, from arising. Elsewhere n is added to the exponent field: at the lower clamp r is 0 and the field becomes
+// 0, which is +0.
+template <class Polynomial>
+BLOCKATTN_INLINE f32x16 exp2_by(f32x16 x, Polynomial&& polynomial) noexcept {
+#if defined(__AVX512DQ__)
+  const __m512 all = x.r[0], r = _mm512_reduce_ps(all, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const __mmask16 is_normal = _mm512_cmp_ps_mask(all, _mm512_set1_ps(-126.0f), _CMP_GE_OQ);
+  const __m512 p = polynomial(native_f32(r));
+  return make16([&](std::size_t) BLOCKATTN_LAMBDA_INLINE {
+    return native_f32(_mm512_maskz_scalef_ps(is_normal, p, _mm512_sub_ps(all, r)));
+  });
+#else
+  const native_f32 lowest(-127.0f);
+  return make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE {
+    const native_f32 clamped = xsimd::max(x.r[i], lowest);
+    const native_i32 n = xsimd::nearbyint_as_int(clamped);
+    return as_f32(as_i32(polynomial(clamped - xsimd::to_float(n))) + shift_left<23>(n));
+  });
+#endif
+}
+}  // namespace isa_detail
+
 /// 2^x for x <= 0: the weight of a score in a softmax that works in base 2. Exactly 1 at 0, exactly 0 at and below -127.
 /// Relative error below 2.5e-7 down to -126 (measured by tests/kernel/attention_test.cpp); absolute error below 2^-126
 /// from there on. Finite arguments.
-///
-/// x = n + r with |r| <= 1/2; 2^r by a polynomial of degree 5 whose constant term is 1; n is added to the exponent field
-/// of the result. At the lower clamp r is 0 and the field becomes 0, which is +0: no comparison is needed.
 BLOCKATTN_INLINE f32x16 exp2_nonpositive(f32x16 x) noexcept {
-  const native_f32 lowest(-127.0f);
   const native_f32 c5(1.3264727217853652e-3f), c4(9.671512639577428e-3f), c3(5.5507337431886954e-2f);
   const native_f32 c2(2.4022242085377920e-1f), c1(6.931469775991955e-1f), one(1.0f);
-  return isa_detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE {
-    const native_f32 clamped = xsimd::max(x.r[i], lowest);
-    const native_i32 n = xsimd::nearbyint_as_int(clamped);
-    const native_f32 r = clamped - xsimd::to_float(n);
+  return isa_detail::exp2_by(x, [&](native_f32 r) BLOCKATTN_LAMBDA_INLINE {
     native_f32 p = isa_detail::fused(c5, r, c4);
     p = isa_detail::fused(p, r, c3);
     p = isa_detail::fused(p, r, c2);
     p = isa_detail::fused(p, r, c1);
-    p = isa_detail::fused(p, r, one);
-    return isa_detail::as_f32(isa_detail::as_i32(p) + isa_detail::shift_left<23>(n));
+    return isa_detail::fused(p, r, one);
   });
 }
 
 /// The same for weights that are rounded to bf16 next: relative error below 1.1e-4, a fortieth of what rounding adds
 /// (tests/simd/math_test.cpp), from a polynomial of degree 3. Exactly 1 at 0, exactly 0 at and below -127.
 BLOCKATTN_INLINE f32x16 exp2_for_bf16(f32x16 x) noexcept {
-  const native_f32 lowest(-127.0f);
   const native_f32 c3(5.5009131e-2f), c2(2.4221146e-1f), c1(6.9328296e-1f), one(1.0f);
-  return isa_detail::make16([&](std::size_t i) BLOCKATTN_LAMBDA_INLINE {
-    const native_f32 clamped = xsimd::max(x.r[i], lowest);
-    const native_i32 n = xsimd::nearbyint_as_int(clamped);
-    const native_f32 r = clamped - xsimd::to_float(n);
+  return isa_detail::exp2_by(x, [&](native_f32 r) BLOCKATTN_LAMBDA_INLINE {
     native_f32 p = isa_detail::fused(c3, r, c2);
     p = isa_detail::fused(p, r, c1);
-    p = isa_detail::fused(p, r, one);
-    return isa_detail::as_f32(isa_detail::as_i32(p) + isa_detail::shift_left<23>(n));
+    return isa_detail::fused(p, r, one);
   });
 }
 
