@@ -19,10 +19,12 @@
 ///     out = o / sum of w
 ///
 /// Numbers. Scores, sums and outputs accumulate in f32; q' and w are rounded to bf16 only where keys are bf16 and the
-/// instruction set multiplies bf16 pairs, and over int8 keys on tile registers (`compute_type::many_rows`). Bits of a row
-/// depend on its query, its position and its segments, not on workers, on the rows that share its task, or on other jobs. Steps are anchored at the start of a segment. A key that
-/// a row does not see weighs exactly nothing in it (its value must be finite where another row of the task sees it);
-/// keys before the first and after the last that a task sees are not read, but for the rest of a tile of sixteen.
+/// instruction set multiplies bf16 pairs, and over int8 keys on tile registers (`compute_type::many_rows`). Weighted values
+/// of a step are summed first and then added to those before; on tile registers all steps are one chain, which adds 32 keys
+/// at a time. Bits of a row depend on its query, its position and its segments, not on workers, on the rows that share its
+/// task, or on other jobs. Steps are anchored at the start of a segment. A key that a row does not see weighs exactly
+/// nothing in it (its value must be finite where another row of the task sees it); keys before the first and after the
+/// last that a task sees are not read, but for the rest of a tile of sixteen.
 #pragma once
 
 #include "attention_int8.hpp"

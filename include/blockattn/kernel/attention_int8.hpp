@@ -133,14 +133,20 @@ class int8_rows : public stacked_rows {
     const kv_shape kv{1, shape_.kv_heads, shape_.head_dim, dtype::i8};
     const std::size_t keys = std::min(step_keys, segment.tokens - at), head = task_.kv_head, tile = at / panel_width;
     const std::int64_t start = segment.start + static_cast<std::int64_t>(at);
+    const auto* const k =
+        reinterpret_cast<const std::int8_t*>(segment.keys + head * segment.key_stride) + tile * kv.key_tile();
+    const auto* const v =
+        reinterpret_cast<const std::int8_t*>(segment.values + head * segment.value_stride) + tile * kv.value_tile();
+    const std::size_t scales = head * segment.scale_stride + at;
+    const std::size_t half = ceil_div(keys, panel_width) * kv.value_tile() / 2;
+    const bool is_stream = tiles_.count == 1;  // few rows
     any_ = choose_key_tiles(start, keys, 1, w_.ranges);
-    score(reinterpret_cast<const std::int8_t*>(segment.keys + head * segment.key_stride) + tile * kv.key_tile(),
-          kv.key_tile());
-    weigh_scores(start, keys, segment.key_scales + head * segment.scale_stride + at,
-                 segment.value_scales + head * segment.scale_stride + at);
-    add_values(reinterpret_cast<const std::int8_t*>(segment.values + head * segment.value_stride) +
-                   tile * kv.value_tile(),
-               kv.value_tile());
+    if (is_stream) ask(v, half);
+    score(k, kv.key_tile());
+    if (is_stream) ask(v + half, half);
+    weigh_scores(start, keys, segment.key_scales + scales, segment.value_scales + scales);
+    if (is_stream) ask(k + step_keys / panel_width * kv.key_tile(), next_tiles(segment, at) * kv.key_tile());
+    add_values(v, kv.value_tile());
   }
 
   // Products of queries and codes. Key tiles are the outer loop, as in attention.hpp.

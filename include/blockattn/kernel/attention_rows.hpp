@@ -158,6 +158,17 @@ class stacked_rows {
                              keys - skipped));
   }
 
+  // Keys and values that few rows read once, and reading is what takes time: a run of bytes is asked for while something
+  // else is computed.
+  static void ask(const void* run, std::size_t bytes) noexcept {
+    for (std::size_t i = 0; i < bytes; i += 64) prefetch(static_cast<const std::byte*>(run) + i);
+  }
+  // Tiles of sixteen keys in the step behind the one that begins at key `at`.
+  [[nodiscard]] static std::size_t next_tiles(const kv_segment& segment, std::size_t at) noexcept {
+    const std::size_t done = std::min(at + step_keys, segment.tokens);
+    return ceil_div(std::min(step_keys, segment.tokens - done), panel_width);
+  }
+
   // Calls f(row, range) for the rows of register tiles [first, last) that compute some keys of a step.
   template <class F>
   void for_rows(std::size_t first, std::size_t last, const tile_range* ranges, F&& f) const noexcept {

@@ -2,9 +2,9 @@
 /// One task of attention over floats, bf16, or int8 codes that become bf16 first: its rows meet the keys and values of
 /// the segments, a step of 128 keys at a time (kernel/attention.hpp has the whole).
 ///
-/// On tile registers the rows go through a step in bands of sixteen: scores, softmax and values of one band, then of the
-/// next. Scores of a band take 8 KiB and their weights replace them, so that they, the keys and the values of the step stay
-/// in a nearest cache of 48 KiB. Larger bands, or two at a time, are slower (docs/dead_ends.md). No bit depends on it.
+/// The rows go through a step in bands: scores, softmax and values of one band, then of the next. On tile registers a band
+/// has sixteen rows; its scores take 8 KiB and its weights replace them, so that they, the keys and the values of the step
+/// fit a nearest cache of 48 KiB. Larger bands, or two at a time, are slower (docs/dead_ends.md). No bit depends on it.
 #pragma once
 
 #include "attention_rows.hpp"
@@ -31,7 +31,7 @@ struct step_memory : row_memory {
     scores = cut.take<float>(band * step_keys);
     weights = reinterpret_cast<Row*>(scores);
     factor = cut.take<float>(of_rows(rows));
-    step = cut.take<float>(band * row_floats(shape));
+    if constexpr (!Tiles::carries_sums) step = cut.take<float>(band * row_floats(shape));
     ranges = cut.take<tile_range>(rows);
   }
 };
@@ -67,7 +67,8 @@ class task_rows : public stacked_rows {
         kv_{1, shape.kv_heads, shape.head_dim, shape.type},
         operand_(operand_elements(shape)),
         product_(tiles_.size(0)),
-        is_stream_(Tiles::streams && !is_coded && tiles_.count == 1) {
+        is_stream_(Tiles::streams && !is_coded && tiles_.count == 1),
+        asks_(Tiles::asks && tiles_.count == 1) {
     if (operand_ != width_) std::fill_n(w_.turned, (rows_ + panel_width) * operand_, row{});
   }
 
@@ -89,6 +90,7 @@ class task_rows : public stacked_rows {
     const operand* value_panels = nullptr;
     const float* key_scales = nullptr;  // of codes
     const float* value_scales = nullptr;
+    std::size_t next_tiles = 0;  // tiles of sixteen keys in the next step of the segment
   };
 
   // Register tiles [first, last) of the task's rows.
@@ -125,6 +127,7 @@ class task_rows : public stacked_rows {
     key_step step;
     step.start = segment.start + static_cast<std::int64_t>(at);
     step.keys = std::min(step_keys, segment.tokens - at);
+    step.next_tiles = next_tiles(segment, at);
     // In whole steps of the product of weights and values: masked scores weigh nothing.
     step.any = choose_key_tiles(step.start, step.keys, Tiles::key_tiles, w_.ranges);
     if constexpr (is_coded) {
@@ -148,8 +151,13 @@ class task_rows : public stacked_rows {
     for (std::size_t t = 0; t < tiles_.count; t += Tiles::band_tiles) {
       band of{t, std::min(t + Tiles::band_tiles, tiles_.count), tiles_.begin(t), 0};
       of.rows = tiles_.begin(of.last - 1) + tiles_.size(of.last - 1) - of.first_row;
+      const std::size_t half = ceil_div(step.keys, panel_width) * kv_.value_tile() / 2;
+      if (asks_) ask(step.value_panels, half * sizeof(operand));
       score(step, of);
+      if (asks_) ask(step.value_panels + half, half * sizeof(operand));
       weigh_scores(step, of);
+      if (asks_)
+        ask(step.key_panels + step_keys / panel_width * kv_.key_tile(), step.next_tiles * kv_.key_tile() * sizeof(operand));
       multiply_values(step, of);
     }
   }
@@ -244,7 +252,8 @@ class task_rows : public stacked_rows {
   kv_shape kv_;
   std::size_t operand_;
   Tiles product_;
-  bool is_stream_;  // few rows: keys and values are read once, and reading them is what takes time
+  // Few rows read keys and values once, and reading is what takes time: products ask for what they read next, or steps do.
+  bool is_stream_, asks_;
   bool is_turned_ = false;
   const float* table_ = nullptr;
 };

@@ -3,12 +3,11 @@
 ///
 /// `Tiles` names the row type (`row`), the elements of a lane, the rows of a tile, how many tiles of sixteen keys a product
 /// of weights and values takes at a time (`key_tiles`), how many row tiles go through a step together (`band_tiles`, and
-/// the rows that they have at most), and whether few rows ask for keys and values before they need them (`streams`). An
-/// object lives as long as a task, for tiles of at most `height` rows. `cut` cuts the rows of a task into such tiles.
-/// `carries_sums`: the values of a step are added to those before by the product itself.
+/// the rows that they have at most) and how the rows of a task are cut into tiles. With few rows, keys and values are asked
+/// for by the product itself (`streams`), or a part of a step at a time (`asks`). `carries_sums`: the values of a step are
+/// added to those before by the product. An object lives as long as a task, for tiles of at most `height` rows.
 #pragma once
 
-#include <limits>
 #include <type_traits>
 
 #include "kernel_set.hpp"
@@ -36,8 +35,10 @@ class vector_tiles {
   static constexpr std::size_t lane = dot_step<Panel, Row>::lane;
   static constexpr std::size_t rows = tile_rows;
   static constexpr std::size_t key_tiles = std::is_same_v<Row, bf16> ? 2 : 1;  // weights are rounded in pairs of tiles
-  static constexpr std::size_t band_tiles = std::size_t{1} << 20, band_rows = std::numeric_limits<std::size_t>::max();
+  static constexpr std::size_t band_tiles = ceil_div(24, tile_rows), band_rows = band_tiles * rows;
   static constexpr bool streams = false, carries_sums = false;
+  // 512-bit registers read floats fast enough without.
+  static constexpr bool asks = sizeof(Panel) < sizeof(float) || f32x16::registers > 1;
   [[nodiscard]] static row_tiles cut(std::size_t count) noexcept { return row_tiles(count); }
 
   explicit vector_tiles(std::size_t height) noexcept : groups_(tile_groups(height)) {}
@@ -64,7 +65,7 @@ class register_tiles {
  public:
   using row = bf16;
   static constexpr std::size_t lane = 2, rows = 16, key_tiles = 2, band_tiles = 1, band_rows = rows;
-  static constexpr bool streams = true, carries_sums = true;
+  static constexpr bool streams = true, carries_sums = true, asks = false;
   [[nodiscard]] static row_tiles cut(std::size_t count) noexcept { return row_tiles::of_one_height(count, rows); }
 
   explicit register_tiles(std::size_t height) noexcept : height_(height), shape_(height) {}
