@@ -97,17 +97,18 @@ class stacked_rows {
   // Calls f(segment, first key) for the steps [first, last) of all segments that some row sees.
   template <class F>
   void for_steps(std::size_t first, std::size_t last, F&& f) const noexcept {
-    std::size_t before = 0;  // steps of the segments so far
+    std::size_t before = 0, steps = 0;  // steps of the segments so far, and of the current one
     for (const kv_segment& segment : job_.segments) {
-      const std::size_t steps = steps_of(segment);
-      const key_range seen = visible_keys(low_, high_, shape_.window, segment.start, segment.tokens);
-      if (!seen.empty() && before < last && before + steps > first) {
-        const std::size_t from =
-            std::max(static_cast<std::size_t>(seen.first) / step_keys, std::max(first, before) - before);
-        const std::size_t to = std::min(ceil_div(static_cast<std::size_t>(seen.last), step_keys), last - before);
-        for (std::size_t s = from; s < to; ++s) f(segment, s * step_keys);
-      }
       before += steps;
+      steps = steps_of(segment);
+      if (before >= last) break;
+      if (before + steps <= first) continue;
+      const key_range seen = visible_keys(low_, high_, shape_.window, segment.start, segment.tokens);
+      if (seen.empty()) continue;
+      const std::size_t from =
+          std::max(static_cast<std::size_t>(seen.first) / step_keys, std::max(first, before) - before);
+      const std::size_t to = std::min(ceil_div(static_cast<std::size_t>(seen.last), step_keys), last - before);
+      for (std::size_t s = from; s < to; ++s) f(segment, s * step_keys);
     }
   }
 
