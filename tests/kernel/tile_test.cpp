@@ -178,3 +178,20 @@ TEST_CASE("row tiles cover the rows in order and differ by one row at most", "[t
     CHECK(at == rows);
   }
 }
+
+TEST_CASE("row tiles of one height cover the rows in order, and only the last may have fewer", "[tile]") {
+  CHECK(ba::row_tiles::of_one_height(0, 16).count == 0);
+  for (std::size_t rows = 1; rows <= 300; ++rows) {
+    const auto tiles = ba::row_tiles::of_one_height(rows, 16);
+    std::size_t at = 0;
+    for (std::size_t t = 0; t < tiles.count; ++t) {
+      CHECK(tiles.begin(t) == at);
+      CHECK(tiles.size(t) >= 1);
+      CHECK(tiles.size(t) <= 16);
+      CHECK((t + 1 == tiles.count || tiles.size(t) == tiles.size(0)));
+      CHECK(tiles.size(t) <= tiles.size(0));
+      at += tiles.size(t);
+    }
+    CHECK(at == rows);
+  }
+}
