@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /// The query rows of one attention task: stacked and scaled, with their positions, what they see of a step, and their
-/// running sums. What is done with keys and values is up to who derives from this: kernel/attention.hpp and
+/// running sums. What is done with keys and values is up to who derives from this: kernel/attention_steps.hpp and
 /// kernel/attention_int8.hpp.
 #pragma once
 
