@@ -86,4 +86,19 @@ TEST_CASE("the power of two for weights that are rounded to bf16 keeps its bound
   CHECK(at(0.0f) == 1.0f);
   CHECK(at(-127.0f) == 0.0f);
   CHECK(at(-1e30f) == 0.0f);
+  CHECK(at(-126.0f) == 0x1p-126f);
 }
+
+#if defined(__FMA__) || defined(__aarch64__)
+TEST_CASE("the power of two has the bits of its definition, whichever instructions make it", "[simd]") {
+  std::size_t other = 0;
+  for (int i = 0; i <= 126 * 4096; ++i) {
+    const float x = -static_cast<float>(i) / 4096.0f, n = std::nearbyint(x), r = x - n;
+    const float p = std::fma(std::fma(std::fma(5.5009131e-2f, r, 2.4221146e-1f), r, 6.9328296e-1f), r, 1.0f);
+    alignas(64) float out[16];
+    ba::store(out, ba::exp2_for_bf16(ba::broadcast(x)));
+    other += out[3] == std::ldexp(p, static_cast<int>(n)) ? 0u : 1u;
+  }
+  CHECK(other == 0);
+}
+#endif

@@ -93,7 +93,7 @@ class int8_rows : public stacked_rows {
 
   int8_rows(const attention_job& job, const attention_shape& shape, const attention_task& task,
             const workspace& memory) noexcept
-      : stacked_rows(job, shape, task, memory, [](std::size_t rows) noexcept { return row_tiles(rows); }), w_(memory) {}
+      : stacked_rows(job, shape, task, memory, row_tiles(task.tokens * group_of(shape))), w_(memory) {}
 
   void attend(std::size_t first, std::size_t last) noexcept {
     for_steps(first, last, [&](const kv_segment& segment, std::size_t at) {

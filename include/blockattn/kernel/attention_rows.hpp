@@ -60,7 +60,7 @@ struct row_memory {
 class stacked_rows {
  public:
   stacked_rows(const attention_job& job, const attention_shape& shape, const attention_task& task,
-               const row_memory& memory, row_tiles (*cut)(std::size_t) noexcept) noexcept
+               const row_memory& memory, const row_tiles& tiles) noexcept
       : job_(job),
         shape_(shape),
         task_(task),
@@ -68,7 +68,7 @@ class stacked_rows {
         group_(group_of(shape)),
         rows_(task.tokens * group_),
         width_(row_floats(shape)),
-        tiles_(cut(rows_)) {
+        tiles_(tiles) {
     stack_queries();
     find_positions();
     std::fill_n(m_.max, row_memory::of_rows(rows_), no_score);

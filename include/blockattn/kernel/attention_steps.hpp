@@ -62,7 +62,7 @@ class task_rows : public stacked_rows {
 
   task_rows(const attention_job& job, const attention_shape& shape, const attention_task& task,
             const workspace& memory) noexcept
-      : stacked_rows(job, shape, task, memory, &Tiles::cut),
+      : stacked_rows(job, shape, task, memory, Tiles::cut(task.tokens * group_of(shape))),
         w_(memory),
         kv_{1, shape.kv_heads, shape.head_dim, shape.type},
         operand_(operand_elements(shape)),
