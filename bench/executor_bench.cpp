@@ -77,7 +77,7 @@ void split_projection(benchmark::State& state) {
   std::fill_n(bytes.as<ba::bf16>(), bytes.size() / 2, ba::to_bf16(0.5f));
   w.data = bytes.data();
   std::vector<float> x(m * k, 1.0f), y(m * n);
-  ba::aligned_buffer<> scratch(ba::native_kernels::project_scratch(w, ba::compute_type::automatic, m));
+  ba::aligned_buffer<> scratch(ba::native_kernels::project_scratch(pool.concurrency(), w, ba::compute_type::automatic, m));
   const auto once = [&] {
     ba::native_kernels::project(pool, w, ba::compute_type::automatic, x.data(), k, m, y.data(), n, scratch.bytes());
   };

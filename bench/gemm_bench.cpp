@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstring>
 #include <map>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -16,6 +17,7 @@
 #include <benchmark/benchmark.h>
 
 #include <blockattn/core/memory.hpp>
+#include <blockattn/core/pages.hpp>
 #include <blockattn/core/thread_executor.hpp>
 #include <blockattn/kernel/gemm.hpp>
 #include <blockattn/kernel/pack.hpp>
@@ -82,7 +84,7 @@ class rotation {
 };
 
 // A few elements against double, from the rows and weights as they are multiplied.
-bool right(const ba::packed_matrix& w, ba::product_kind kind, std::vector<float> x, const std::vector<float>& y,
+bool right(const ba::packed_matrix& w, ba::product_kind kind, std::vector<float> x, std::span<const float> y,
            const shape& s) {
   const bool rounded = kind == ba::product_kind::pairs || kind == ba::product_kind::tiles;
   // Decoding types with offsets for tiles takes two roundings more, so now and then the third goes the other way.
@@ -117,16 +119,21 @@ struct format {
   ba::compute_type compute;
 };
 
+std::size_t on_large_pages(std::size_t bytes) { return std::max(bytes, 2 * ba::large_page); }
+
 enum class limit { reading, pairs, codes, floats };
 
 void run(benchmark::State& state, const format& f, const shape& s, std::size_t workers) {
   ba::thread_executor pool(workers, std::chrono::microseconds(200));
   rotation weights(pool, f.type, s);
-  std::vector<float> x(s.rows * s.k), y(s.rows * s.n);
+  std::vector<float> x(s.rows * s.k);
   for (std::size_t i = 0; i < x.size(); ++i) x[i] = value(i + 12345);
   const ba::product_kind kind = ba::product_of(f.type, f.compute);
   const ba::packed_matrix first = weights.next();
-  ba::aligned_buffer<> scratch(ba::project_scratch(first, f.compute, s.rows));
+  // Outputs and scratch lie on large pages, as in the memory of a session.
+  ba::aligned_buffer<> outputs(on_large_pages(s.rows * s.n * sizeof(float)));
+  ba::aligned_buffer<> scratch(on_large_pages(ba::project_scratch(workers, first, f.compute, s.rows)));
+  const std::span y(reinterpret_cast<float*>(outputs.data()), s.rows * s.n);
   ba::project(pool, first, f.compute, x.data(), s.k, s.rows, y.data(), s.n, scratch.bytes());
   if (!right(first, kind, x, y, s)) {
     state.SkipWithError("wrong result");

@@ -52,7 +52,7 @@ int main() {
   ba::aligned_buffer<> packed(w.bytes());
   ba::pack_weights(workers, w, packed.data(), 0, ba::dtype::f32, reinterpret_cast<const std::byte*>(v.data()), passage);
   w.data = packed.data();
-  ba::aligned_buffer<> work(ba::project_scratch(w, ba::compute_type::f32, asked));
+  ba::aligned_buffer<> work(ba::project_scratch(workers.concurrency(), w, ba::compute_type::f32, asked));
   ba::project(workers, w, ba::compute_type::f32, out.data(), d, asked, y.data(), passage, work.bytes());
   // endregion: body
   double worst = 0;

@@ -64,11 +64,14 @@ struct product {
   }
   [[nodiscard]] std::vector<float> run(ba::executor_ref workers, std::size_t first, std::size_t n,
                                        std::size_t y_stride) const {
-    std::vector<float> y(n * y_stride, -7.0f);
-    ba::aligned_buffer<> scratch(ba::project_scratch(w, ba::compute_type::automatic, n));
-    ba::project(workers, w, ba::compute_type::automatic, x.data() + first * w.cols, w.cols, n, y.data(), y_stride,
+    ba::aligned_buffer<> outputs(n * y_stride * sizeof(float));  // aligned, as outputs must be to be written by the line
+    float* const y = reinterpret_cast<float*>(outputs.data());
+    std::fill_n(y, n * y_stride, -7.0f);
+    ba::aligned_buffer<> scratch(ba::project_scratch(workers.concurrency(), w, ba::compute_type::automatic, n));
+    std::memset(scratch.data(), 0xff, scratch.size());  // NaN wherever something is read before it is written
+    ba::project(workers, w, ba::compute_type::automatic, x.data() + first * w.cols, w.cols, n, y, y_stride,
                 scratch.bytes());
-    return y;
+    return {y, y + n * y_stride};
   }
 };
 
@@ -80,9 +83,11 @@ TEST_CASE("a product of tiles is the chain that is stated, in every bit", "[amx]
     for (const std::size_t groups : {1u, 2u, 3u, 4u, 5u, 7u})
       for (const std::size_t steps : {1u, 8u, 16u, 40u})
         for (const bool values : {false, true})
-          for (const bool accumulate : {false, true}) {
+          for (const unsigned how : {0u, 1u, 2u, 3u}) {
+            const bool accumulate = how % 2 != 0, near = how / 2 != 0;
+            if (near && rows <= 16) continue;
             INFO("rows " << rows << " groups " << groups << " steps " << steps << " values " << values << " accumulate "
-                         << accumulate);
+                         << accumulate << " near " << near);
             source random;
             const std::size_t stride = ba::round_up(2 * steps, ba::amx_depth);
             const std::size_t step_stride = values ? groups * 32 : 32, group_stride = values ? 32 : steps * 32;
@@ -104,6 +109,7 @@ TEST_CASE("a product of tiles is the chain that is stated, in every bit", "[amx]
             o.out = out.data();
             o.out_stride = out_stride;
             o.accumulate = accumulate;
+            o.near = near;
             {
               const ba::amx_tiles shape(rows);
               ba::amx_multiply(rows, groups, o);
@@ -128,11 +134,12 @@ TEST_CASE("projections on tiles: the bound, and one chain for any rows and worke
     std::size_t m, k, n;
   };
   for (const shape s : {shape{1, 1, 1}, shape{3, 33, 17}, shape{16, 64, 64}, shape{17, 70, 95}, shape{33, 2085, 49},
-                        shape{65, 31, 130}, shape{300, 64, 33}}) {
+                        shape{65, 31, 130}, shape{300, 64, 33}, shape{97, 300, 64}, shape{100, 2085, 80},
+                        shape{290, 4200, 49}, shape{520, 2200, 43}}) {
     INFO("M " << s.m << " K " << s.k << " N " << s.n);
     const product p(s.m, s.k, s.n);
     ba::inline_executor alone;
-    const std::size_t stride = s.n + 5;
+    const std::size_t stride = s.n % 16 == 0 ? s.n + 16 : s.n + 5;
     const auto y = p.run(alone, 0, s.m, stride);
 
     // What a process does that is refused tile registers.

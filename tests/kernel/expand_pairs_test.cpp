@@ -35,7 +35,7 @@ bool one_rounding(dtype type) { return !ba::is_quantized(type) || !ba::has_offse
 std::vector<float> run(ba::executor_ref workers, const ba::packed_matrix& w, compute_type compute, const float* x,
                        std::size_t x_stride, std::size_t rows, std::size_t y_stride) {
   std::vector<float> y(rows * y_stride + 1, untouched);
-  ba::aligned_buffer<> scratch(ba::project_scratch(w, compute, rows));
+  ba::aligned_buffer<> scratch(ba::project_scratch(workers.concurrency(), w, compute, rows));
   ba::project(workers, w, compute, x, x_stride, rows, y.data(), y_stride, scratch.bytes());
   return y;
 }

@@ -43,7 +43,7 @@ constexpr float untouched = -12345.0f;
 std::vector<float> run(ba::executor_ref workers, const weights& w, ba::compute_type compute, const float* x,
                        std::size_t x_stride, std::size_t rows, std::size_t y_stride) {
   std::vector<float> y(rows * y_stride + 1, untouched);
-  ba::aligned_buffer<> scratch(ba::project_scratch(w.matrix, compute, rows));
+  ba::aligned_buffer<> scratch(ba::project_scratch(workers.concurrency(), w.matrix, compute, rows));
   ba::project(workers, w.matrix, compute, x, x_stride, rows, y.data(), y_stride, scratch.bytes());
   return y;
 }

@@ -19,13 +19,16 @@ inline namespace BLOCKATTN_ISA {
 
 namespace isa_detail {
 
-// What one worker holds: sums of gate and up for the tiles of a task and one run of hidden numbers.
-inline constexpr std::size_t gate_sums = 2 * amx_plan::most_tiles * amx_rows * amx_depth;
+// Sums of gate and up for all tiles of a task and one run of hidden numbers, and what a worker keeps of them.
+inline constexpr std::size_t gate_sums = 2 * amx_plan::most_tiles * amx_tile_sums;
+[[nodiscard]] inline std::size_t kept_gate_sums(const amx_plan& plan) noexcept {
+  return gate_sums * (plan.waits() ? amx_tasks::most_panels / 4 : 1);
+}
 
 /// The hidden numbers of packed rows, as packed rows of the second product.
 template <class Panels, class Gate>
 void gate_packed(executor_ref workers, const packed_matrix& w, const amx_plan& plan, const bf16* packed,
-                 const amx_plan& hidden_plan, bf16* hidden, float* sums, Gate&& gate) noexcept {
+                 const amx_plan& hidden_plan, bf16* hidden, float* kept, Gate&& gate) noexcept {
   const std::size_t half = w.rows / 2 / panel_width;  // panels
   const amx_tasks tasks(plan, w, 2 * half, 4, workers.concurrency());  // a run of hidden numbers: two panels of each half
   workers.for_each(tasks.count, [&](std::size_t worker, std::size_t task) {
@@ -33,9 +36,7 @@ void gate_packed(executor_ref workers, const packed_matrix& w, const amx_plan& p
     const std::size_t last_tile = std::min(plan.tiles, first_tile + tasks.group_tiles), count = last_tile - first_tile;
     const std::size_t first_panel = task / tasks.row_groups * tasks.panels / 2;  // of each half
     const std::size_t last_panel = std::min(half, first_panel + tasks.panels / 2);
-    constexpr std::size_t tile_floats = amx_rows * amx_depth;
-    float* const gates = sums + worker * gate_sums;
-    float* const ups = gates + count * tile_floats;
+    float* const sums = kept + worker * kept_gate_sums(plan);
     const amx_tiles shape(plan.height);
     Panels from(w);
     amx_operands o;
@@ -43,41 +44,56 @@ void gate_packed(executor_ref workers, const packed_matrix& w, const amx_plan& p
     o.run_stride = plan.height * amx_depth;
     o.step_stride = panel_width * 2;
     o.out_stride = amx_depth;
-    for (std::size_t panel = first_panel; panel < last_panel; panel += 2) {
-      const std::size_t groups = std::min<std::size_t>(2, half - panel);
-      const auto multiply = [&](std::size_t block, std::size_t at, float* out, std::size_t following) {
-        const std::size_t first_run = block * plan.block_runs, runs = plan.runs_of(block);
-        o.accumulate = block != 0;
-        o.steps = std::min(runs * amx_steps, ceil_div(w.cols, 2) - first_run * amx_steps);
-        o.panel = from.panels(at, groups, first_run, runs);
-        o.group_stride = from.group_stride(runs);
-        // As in `multiply_packed`: each tile fetches a part of the panels that come after these.
-        const bool more = Panels::ahead && following + groups <= 2 * half;
-        const std::size_t lines = more ? ceil_div(amx_steps, count) : 0;
-        const bf16* const next = more ? from.panels(following, groups, first_run, runs) : nullptr;
-        for (std::size_t i = 0; i < count; ++i) {
-          o.rows = packed + plan.packed_at(block, first_tile + i);
-          o.out = out + i * tile_floats;
-          const std::size_t done = i * lines;
-          o.next_lines = done < amx_steps ? lines : 0;
-          o.next = more ? next + done * runs * panel_width * 2 : nullptr;
-          amx_multiply(plan.height, groups, o);
-        }
-      };
-      for (std::size_t block = 0; block < plan.blocks; ++block) {
-        multiply(block, panel, gates, half + panel);
-        multiply(block, half + panel, ups, panel + 2);
+    o.near = plan.near;
+    // All rows of the task times the panels from `at` on, in one block; `next` will be multiplied after them.
+    struct place {
+      std::size_t block, panel;
+    };
+    const auto multiply = [&](place at, std::size_t groups, place after, float* out) {
+      const std::size_t first_run = at.block * plan.block_runs, runs = plan.runs_of(at.block);
+      o.accumulate = at.block != 0;
+      o.steps = std::min(runs * amx_steps, ceil_div(w.cols, 2) - first_run * amx_steps);
+      o.panel = from.panels(at.panel, groups, first_run, runs);
+      o.group_stride = from.group_stride(runs);
+      // As in `multiply_packed`: each tile fetches a part of the panels that come after these.
+      const bool more = Panels::ahead && after.panel + groups <= 2 * half;
+      const std::size_t lines = more ? ceil_div(amx_steps, count) : 0;
+      const bf16* const next = more ? from.panels(after.panel, groups, after.block * plan.block_runs, runs) : nullptr;
+      for (std::size_t i = 0; i < count; ++i) {
+        o.rows = packed + plan.packed_at(at.block, first_tile + i);
+        o.out = out + i * amx_tile_sums;
+        const std::size_t done = i * lines;
+        o.next_lines = done < amx_steps ? lines : 0;
+        o.next = more ? next + done * runs * panel_width * 2 : nullptr;
+        amx_multiply(plan.height, groups, o);
       }
+    };
+    const auto write = [&](std::size_t panel, std::size_t groups, const float* gates, const float* ups) {
       const std::size_t run = panel / 2, block = run / hidden_plan.block_runs;
       for (std::size_t i = 0; i < count; ++i) {
         bf16* to = hidden + hidden_plan.packed_at(block, first_tile + i) +
                    run % hidden_plan.block_runs * plan.height * amx_depth;
-        const float* g = gates + i * tile_floats;
-        const float* u = ups + i * tile_floats;
+        const float* g = gates + i * amx_tile_sums;
+        const float* u = ups + i * amx_tile_sums;
         for (std::size_t r = 0; r < plan.height; ++r, g += amx_depth, u += amx_depth, to += amx_depth) {
           store(to, gate(load(g)) * load(u));
           groups == 2 ? store(to + 16, gate(load(g + 16)) * load(u + 16)) : store(to + 16, zero16());
         }
+      }
+    };
+    const std::size_t part = plan.waits() ? plan.part_blocks(count) : plan.blocks;
+    for (std::size_t first_block = 0; first_block < plan.blocks; first_block += part) {
+      const std::size_t last_block = std::min(plan.blocks, first_block + part);
+      for (std::size_t panel = first_panel; panel < last_panel; panel += 2) {
+        const std::size_t groups = std::min<std::size_t>(2, half - panel);
+        float* const gates = sums + (plan.waits() ? (panel - first_panel) / 2 * gate_sums : 0);
+        float* const ups = gates + count * amx_tile_sums;
+        for (std::size_t block = first_block; block < last_block; ++block) {
+          multiply({block, panel}, groups, {block, half + panel}, gates);
+          multiply({block, half + panel}, groups,
+                   block + 1 < last_block ? place{block + 1, panel} : place{first_block, panel + 2}, ups);
+        }
+        if (last_block == plan.blocks) write(panel, groups, gates, ups);
       }
     }
   });
@@ -100,8 +116,8 @@ void gate_packed(executor_ref workers, const packed_matrix& w, const amx_plan& p
                       product_of(down.type, compute) == product_kind::tiles && gate_up.cols != 0 &&
                       gate_up.rows % (2 * panel_width) == 0 && gate_up.rows != 0 && down.cols == gate_up.rows / 2;
   if (served)
-    return isa_detail::amx_scratch_bytes(gate_up, rows) + isa_detail::amx_scratch_bytes(down, rows) +
-           workers * isa_detail::gate_sums * sizeof(float);
+    return isa_detail::amx_scratch_bytes(workers, gate_up, rows) + isa_detail::amx_scratch_bytes(workers, down, rows) +
+           workers * isa_detail::kept_gate_sums({gate_up, rows, &isa_detail::stored_pairs::block_runs}) * sizeof(float);
 #endif
   return 0;
 }
@@ -121,9 +137,12 @@ inline void feed_forward([[maybe_unused]] executor_ref workers, [[maybe_unused]]
   const bool stored = gate_up.type == dtype::bf16, down_stored = down.type == dtype::bf16;
   const amx_plan in(gate_up, rows, stored ? &stored_pairs::block_runs : &expanded_pairs::block_runs);
   const amx_plan out(down, rows, down_stored ? &stored_pairs::block_runs : &expanded_pairs::block_runs);
+  const std::size_t threads = workers.concurrency();
+  std::byte* const second = scratch.data() + amx_scratch_bytes(threads, gate_up, rows);
   bf16* const packed = reinterpret_cast<bf16*>(scratch.data());
-  bf16* const hidden = reinterpret_cast<bf16*>(scratch.data() + in.scratch_bytes());
-  float* const sums = reinterpret_cast<float*>(scratch.data() + in.scratch_bytes() + out.scratch_bytes());
+  bf16* const hidden = reinterpret_cast<bf16*>(second);
+  float* const kept = reinterpret_cast<float*>(second + out.scratch_bytes());
+  float* const sums = reinterpret_cast<float*>(second + amx_scratch_bytes(threads, down, rows));
   amx_pack(workers, in, gate_up.cols, x, x_stride, packed);
   const auto gate = [&](auto f) {
     stored ? gate_packed<stored_pairs>(workers, gate_up, in, packed, out, hidden, sums, f)
@@ -131,8 +150,8 @@ inline void feed_forward([[maybe_unused]] executor_ref workers, [[maybe_unused]]
   };
   if (gelu) gate([](f32x16 v) BLOCKATTN_LAMBDA_INLINE { return gelu_tanh(v); });
   else gate([](f32x16 v) BLOCKATTN_LAMBDA_INLINE { return silu(v); });
-  down_stored ? multiply_packed<stored_pairs>(workers, down, out, hidden, y, y_stride)
-              : multiply_packed<expanded_pairs>(workers, down, out, hidden, y, y_stride);
+  down_stored ? multiply_packed<stored_pairs>(workers, down, out, hidden, kept, y, y_stride)
+              : multiply_packed<expanded_pairs>(workers, down, out, hidden, kept, y, y_stride);
 #endif
 }
 

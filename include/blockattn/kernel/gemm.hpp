@@ -202,13 +202,15 @@ void project_as(executor_ref workers, const packed_matrix& w, const float* x, st
   return stored == dtype::f16 && !has_f16 ? dtype::f32 : stored;
 }
 
-/// Bytes of scratch that `project` needs for `rows` rows: a copy of the rows in the order and type that the kernel
-/// reads; none for few rows of floats. Depends on nothing but the arguments.
-[[nodiscard]] inline std::size_t project_scratch(const packed_matrix& w, compute_type compute, std::size_t rows) noexcept {
+/// Bytes of scratch that `project` needs for `rows` rows and so many workers: a copy of the rows in the order and type that
+/// the kernel reads, none for few rows of floats; and on tile registers sums that each worker keeps. Depends on nothing
+/// but the arguments.
+[[nodiscard]] inline std::size_t project_scratch([[maybe_unused]] std::size_t workers, const packed_matrix& w,
+                                                 compute_type compute, std::size_t rows) noexcept {
   switch (product_of(w.type, compute)) {
     case product_kind::pairs: return isa_detail::projection_plan<bf16, row_operand_t<bf16>>(w, rows).scratch_bytes();
     case product_kind::codes: return isa_detail::expanded_plan<isa_detail::code_product>(w, rows).scratch_bytes(w);
-    case product_kind::tiles: return isa_detail::amx_scratch_bytes(w, rows);
+    case product_kind::tiles: return isa_detail::amx_scratch_bytes(workers, w, rows);
     case product_kind::floats: break;
   }
   if (w.type == dtype::f32) return isa_detail::projection_plan<float, float>(w, rows).scratch_bytes();

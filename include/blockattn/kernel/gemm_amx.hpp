@@ -4,7 +4,8 @@
 /// Weights of bf16 are multiplied where they lie. Quantised weights and f16 are decoded into a buffer of pairs
 /// (kernel/expand_pairs.hpp), a block of K of a few panels at a time, which all rows of a task share. Rows are rounded once
 /// and laid out so that every operand is one tile of consecutive bytes. K is cut into blocks whose sums are carried through
-/// y as floats, which is exact; so an output is one chain (simd/amx.hpp) for any number of rows, any task and any executor.
+/// memory as floats, which is exact; so an output is one chain (simd/amx.hpp) for any number of rows, any task and any
+/// executor.
 #pragma once
 
 #include <algorithm>
@@ -21,20 +22,32 @@ inline namespace BLOCKATTN_ISA {
 
 namespace isa_detail {
 
-/// How a product is cut. `of_height`: the runs of a block of K, for tiles of so many rows.
+/// How a product is cut. `of_height`: the runs of a block of K, for tiles of so many rows, where rows are few.
 struct amx_plan {
-  static constexpr std::size_t most_tiles = 8;  // 1 MiB of rows of one block, half of the L2 cache of these processors
+  static constexpr std::size_t most_tiles = 8;  // 1 MiB of rows of one part, half of the L2 cache of these processors
+  // Many rows: a block of two panels, 16 KiB, stays in the L1 cache for all rows of a task, which stream past it from the
+  // L2 cache. Sums are kept beside each other, since rows of outputs that lie KiB apart share few sets of a cache.
+  static constexpr std::size_t near_tiles = 4, near_runs = 8;
+  static constexpr std::size_t part_runs = 64;  // of K, whose rows stay in the L2 cache
 
   std::size_t rows, runs, height = 0, tiles = 0, block_runs = 1, blocks = 0;
+  bool near = false;
 
   amx_plan(const packed_matrix& w, std::size_t n, std::size_t (*of_height)(std::size_t) noexcept) noexcept
       : rows(n), runs(ceil_div(w.cols, amx_depth)) {
     if (n == 0) return;
     height = ceil_div(n, ceil_div(n, amx_rows));
     tiles = ceil_div(n, height);
-    block_runs = of_height(height);
+    near = tiles >= near_tiles;
+    block_runs = near ? near_runs : of_height(height);
     blocks = ceil_div(runs, block_runs);
   }
+  /// Blocks of one part of K, for a task of so many tiles. One tile stays in the L1 cache: weights are read as they lie.
+  [[nodiscard]] std::size_t part_blocks(std::size_t task_tiles) const noexcept {
+    return task_tiles == 1 ? blocks : std::max<std::size_t>(1, part_runs / block_runs);
+  }
+  /// Whether sums wait for another part of K, so that all those of a task are kept.
+  [[nodiscard]] bool waits() const noexcept { return near && runs > part_runs; }
   [[nodiscard]] std::size_t scratch_bytes() const noexcept { return tiles * height * runs * amx_depth * sizeof(bf16); }
   [[nodiscard]] std::size_t runs_of(std::size_t block) const noexcept {
     return std::min(block_runs, runs - block * block_runs);
@@ -68,21 +81,6 @@ inline void amx_pack_rows(const amx_plan& plan, std::size_t cols, const float* x
     for (; k < runs * amx_depth; ++k)
       to[k / amx_depth * run_stride + k % amx_depth] = k < n ? to_bf16(from[k]) : bf16{};
   }
-}
-
-/// A tile whose outputs are not all there: through a copy.
-inline void amx_multiply_ragged(std::size_t height, std::size_t groups, std::size_t rows, std::size_t columns,
-                                amx_operands o) noexcept {
-  alignas(alignment) float copy[amx_rows * 4 * panel_width] = {};
-  const std::size_t width = groups * panel_width;
-  float* const out = o.out;
-  if (o.accumulate)
-    for (std::size_t r = 0; r < rows; ++r) std::copy_n(out + r * o.out_stride, columns, copy + r * width);
-  const std::size_t out_stride = o.out_stride;
-  o.out = copy;
-  o.out_stride = width;
-  amx_multiply(height, groups, o);
-  for (std::size_t r = 0; r < rows; ++r) std::copy_n(copy + r * width, columns, out + r * out_stride);
 }
 
 /// Panels of bf16, multiplied where they lie.
@@ -135,22 +133,27 @@ struct expanded_pairs {
 /// All rows, rounded, where the plan says.
 inline void amx_pack(executor_ref workers, const amx_plan& plan, std::size_t cols, const float* x, std::size_t x_stride,
                      bf16* packed) noexcept {
+  const std::size_t part = std::max<std::size_t>(1, amx_plan::part_runs / plan.block_runs);
+  const std::size_t count = ceil_div(plan.blocks, part) * plan.tiles;
   const auto pack = [&](std::size_t i) {
-    const std::size_t block = i / plan.tiles, tile = i % plan.tiles;
-    amx_pack_rows(plan, cols, x, x_stride, block, tile, packed + plan.packed_at(block, tile));
+    const std::size_t first = i / plan.tiles * part, tile = i % plan.tiles;
+    for (std::size_t block = first; block < std::min(plan.blocks, first + part); ++block)
+      amx_pack_rows(plan, cols, x, x_stride, block, tile, packed + plan.packed_at(block, tile));
   };
   // A few thousand elements are copied faster than a second worker wakes.
   if (plan.rows * cols < 32 * 1024) {
-    for (std::size_t i = 0; i < plan.blocks * plan.tiles; ++i) pack(i);
+    for (std::size_t i = 0; i < count; ++i) pack(i);
   } else {
-    workers.for_each(plan.blocks * plan.tiles, [&](std::size_t, std::size_t i) { pack(i); });
+    workers.for_each(count, [&](std::size_t, std::size_t i) { pack(i); });
   }
 }
 
 /// Tasks: groups of panels times groups of row tiles. The wider a task, the fewer times its rows are read from the shared
 /// cache; four tasks for each worker even out what one may lose to others on the machine. No bit depends on it.
 struct amx_tasks {
-  std::size_t row_groups, group_tiles, panels = 32, count;
+  static constexpr std::size_t most_panels = 32;  // where one is 128 KiB or more
+
+  std::size_t row_groups, group_tiles, panels = most_panels, count;
 
   amx_tasks(const amx_plan& plan, const packed_matrix& w, std::size_t all_panels, std::size_t least_panels,
             std::size_t workers) noexcept
@@ -161,17 +164,41 @@ struct amx_tasks {
   }
 };
 
-/// y = x W^T from packed rows.
+/// Sums of one product of tiles, and what a worker keeps of them while K is cut: those of two panels and all tiles of a task,
+/// or of all its panels.
+inline constexpr std::size_t amx_tile_sums = amx_rows * 2 * panel_width;
+[[nodiscard]] inline std::size_t amx_kept_sums(const amx_plan& plan) noexcept {
+  if (!plan.near) return 0;
+  return amx_plan::most_tiles * amx_tile_sums * (plan.waits() ? amx_tasks::most_panels / 2 : 1);
+}
+
+/// Sums of a tile become rows of y. Nobody reads those before the product ends, so whole lines go past the caches: fetched
+/// to be written, they would push rows and panels out.
+inline void amx_put(const float* sums, std::size_t width, std::size_t rows, std::size_t columns, float* y,
+                    std::size_t y_stride) noexcept {
+  const bool lines = columns == 2 * panel_width && width == columns && y_stride % 16 == 0 &&
+                     reinterpret_cast<std::uintptr_t>(y) % alignment == 0;
+  for (std::size_t r = 0; r < rows; ++r, sums += width, y += y_stride) {
+    if (lines) {
+      _mm512_stream_ps(y, _mm512_load_ps(sums));
+      _mm512_stream_ps(y + 16, _mm512_load_ps(sums + 16));
+    } else {
+      std::copy_n(sums, columns, y);
+    }
+  }
+}
+
+/// y = x W^T from packed rows. `kept`: `amx_kept_sums` floats for each worker.
 template <class Panels>
-void multiply_packed(executor_ref workers, const packed_matrix& w, const amx_plan& plan, const bf16* packed, float* y,
-                     std::size_t y_stride) noexcept {
+void multiply_packed(executor_ref workers, const packed_matrix& w, const amx_plan& plan, const bf16* packed, float* kept,
+                     float* y, std::size_t y_stride) noexcept {
   // Few rows read two panels at a time, each tile prefetched while the one before is multiplied: with one chain of sums short
   // panels would wait for it, and four streams are read more slowly than two.
   const bool stream = Panels::ahead && plan.rows <= few_rows;
   const std::size_t panels = ceil_div(w.rows, panel_width);
   const std::size_t widest = stream && plan.runs >= 32 ? 2 : amx_groups(plan.height);
   const amx_tasks tasks(plan, w, panels, 2, workers.concurrency());
-  workers.for_each(tasks.count, [&](std::size_t, std::size_t task) {
+  workers.for_each(tasks.count, [&](std::size_t worker, std::size_t task) {
     // Row groups of one column group follow each other: the second finds the weights in the shared cache.
     const std::size_t first_tile = task % tasks.row_groups * tasks.group_tiles;
     const std::size_t last_tile = std::min(plan.tiles, first_tile + tasks.group_tiles), count = last_tile - first_tile;
@@ -183,62 +210,72 @@ void multiply_packed(executor_ref workers, const packed_matrix& w, const amx_pla
     o.row_stride = amx_depth;
     o.run_stride = plan.height * amx_depth;
     o.step_stride = panel_width * 2;
-    o.out_stride = y_stride;
-    // All rows of the task times the panels from `panel` on, in one block.
-    const auto multiply = [&](std::size_t block, std::size_t panel) {
+    o.near = plan.near;
+    float* const sums = kept + worker * amx_kept_sums(plan);
+    const std::size_t part = plan.part_blocks(count);
+    // All rows of the task times the panels from `panel` on, in one block of the part that begins with `first_block`.
+    const auto multiply = [&](std::size_t first_block, std::size_t block, std::size_t panel) {
       const std::size_t first_run = block * plan.block_runs, runs = plan.runs_of(block);
-      const std::size_t groups = std::min(widest, last_panel - panel);
+      const std::size_t groups = std::min(widest, last_panel - panel), width = groups * panel_width;
+      const std::size_t columns = std::min(width, w.rows - panel * panel_width);
       o.accumulate = block != 0;
       o.steps = std::min(runs * amx_steps, ceil_div(w.cols, 2) - first_run * amx_steps);
       o.panel = from.panels(panel, groups, first_run, runs);
       o.group_stride = from.group_stride(runs);
-      // The next panels are on their way while these are multiplied, a part with each tile of rows.
-      const bool more = stream || (Panels::ahead && panel + 2 * widest <= last_panel);
+      // What is read next is on its way while these are multiplied, a part with each tile of rows.
+      const bool stays = plan.near && block + 1 < std::min(plan.blocks, first_block + part);
+      const bool more = stream || (Panels::ahead && (stays || panel + 2 * widest <= last_panel));
       const std::size_t lines = more ? ceil_div(amx_steps, count) : 0;
-      const bf16* const next = stream ? o.panel + amx_depth * panel_width
-                               : more ? from.panels(panel + widest, groups, first_run, runs)
-                                      : nullptr;
-      for (std::size_t tile = first_tile; tile < last_tile; ++tile) {
+      const bf16* next = nullptr;
+      if (stream) next = o.panel + amx_depth * panel_width;
+      else if (more && stays) next = o.panel + runs * amx_depth * panel_width;
+      else if (more) next = from.panels(panel + widest, groups, (plan.near ? first_block : block) * plan.block_runs, runs);
+      float* const near_sums = sums + (plan.waits() ? (panel - first_panel) / 2 * count * amx_tile_sums : 0);
+      alignas(alignment) float ragged[amx_tile_sums];
+      for (std::size_t i = 0; i < count; ++i) {
+        const std::size_t tile = first_tile + i, rows = plan.rows_of(tile);
+        float* const to = y + tile * plan.height * y_stride + panel * panel_width;
+        const bool direct = !plan.near && rows == plan.height && columns == width;
+        o.out = direct ? to : plan.near ? near_sums + i * amx_tile_sums : ragged;
+        o.out_stride = direct ? y_stride : width;
+        if (o.out == ragged && o.accumulate)
+          for (std::size_t r = 0; r < rows; ++r) std::copy_n(to + r * y_stride, columns, ragged + r * width);
         o.rows = packed + plan.packed_at(block, tile);
-        o.out = y + tile * plan.height * y_stride + panel * panel_width;
-        const std::size_t done = (tile - first_tile) * lines;
+        const std::size_t done = i * lines;
         o.next_lines = done < amx_steps ? lines : 0;
         o.next = more ? next + done * runs * panel_width * 2 : nullptr;
-        const std::size_t columns = std::min(groups * panel_width, w.rows - panel * panel_width);
-        if (plan.rows_of(tile) == plan.height && columns == groups * panel_width) {
-          amx_multiply(plan.height, groups, o);
-        } else {
-          amx_multiply_ragged(plan.height, groups, plan.rows_of(tile), columns, o);
-        }
+        amx_multiply(plan.height, groups, o);
+        if (!direct && (!plan.near || block + 1 == plan.blocks)) amx_put(o.out, width, rows, columns, to, y_stride);
       }
     };
-    if (count == 1) {  // rows stay in the nearest cache: read the weights as they lie
+    for (std::size_t first_block = 0; first_block < plan.blocks; first_block += part)
       for (std::size_t panel = first_panel; panel < last_panel; panel += widest)
-        for (std::size_t block = 0; block < plan.blocks; ++block) multiply(block, panel);
-    } else {
-      for (std::size_t block = 0; block < plan.blocks; ++block)
-        for (std::size_t panel = first_panel; panel < last_panel; panel += widest) multiply(block, panel);
-    }
+        for (std::size_t block = first_block; block < std::min(plan.blocks, first_block + part); ++block)
+          multiply(first_block, block, panel);
+    _mm_sfence();  // lines that went past the caches are there before the task ends
   });
+}
+
+[[nodiscard]] inline std::size_t amx_scratch_bytes(std::size_t workers, const packed_matrix& w, std::size_t rows) noexcept {
+  const amx_plan plan(w, rows, &stored_pairs::block_runs);  // for any length of blocks
+  return plan.scratch_bytes() + workers * amx_kept_sums(plan) * sizeof(float);
 }
 
 template <class Panels>
 void project_tiles(executor_ref workers, const packed_matrix& w, const float* x, std::size_t x_stride, std::size_t rows,
                    float* y, std::size_t y_stride, std::span<std::byte> scratch) noexcept {
   const amx_plan plan(w, rows, &Panels::block_runs);
-  BLOCKATTN_EXPECTS(scratch.size() >= plan.scratch_bytes());
+  BLOCKATTN_EXPECTS(scratch.size() >= amx_scratch_bytes(workers.concurrency(), w, rows));
   bf16* const packed = reinterpret_cast<bf16*>(scratch.data());
+  float* const kept = reinterpret_cast<float*>(scratch.data() + plan.scratch_bytes());
   amx_pack(workers, plan, w.cols, x, x_stride, packed);
-  multiply_packed<Panels>(workers, w, plan, packed, y, y_stride);
+  multiply_packed<Panels>(workers, w, plan, packed, kept, y, y_stride);
 }
 
 inline void project_amx(executor_ref workers, const packed_matrix& w, const float* x, std::size_t x_stride,
                         std::size_t rows, float* y, std::size_t y_stride, std::span<std::byte> scratch) noexcept {
   (w.type == dtype::bf16 ? &project_tiles<stored_pairs> : &project_tiles<expanded_pairs>)(workers, w, x, x_stride, rows, y,
                                                                                           y_stride, scratch);
-}
-[[nodiscard]] inline std::size_t amx_scratch_bytes(const packed_matrix& w, std::size_t rows) noexcept {
-  return amx_plan(w, rows, &stored_pairs::block_runs).scratch_bytes();  // for any length of blocks
 }
 
 }  // namespace isa_detail
@@ -254,7 +291,7 @@ namespace isa_detail {
 // Never called (`product_of`): they spare their callers the question.
 inline void project_amx(executor_ref, const packed_matrix&, const float*, std::size_t, std::size_t, float*, std::size_t,
                         std::span<std::byte>) noexcept {}
-[[nodiscard]] inline std::size_t amx_scratch_bytes(const packed_matrix&, std::size_t) noexcept { return 0; }
+[[nodiscard]] inline std::size_t amx_scratch_bytes(std::size_t, const packed_matrix&, std::size_t) noexcept { return 0; }
 }  // namespace isa_detail
 }  // namespace BLOCKATTN_ISA
 }  // namespace blockattn::inline v0

@@ -109,7 +109,7 @@ concept kernel_set =
       { K::panel_type(type) } noexcept -> std::same_as<dtype>;
       { K::pack(workers, w, out, n, type, in, n) } noexcept;
       { K::gather(w, n, y) } noexcept;
-      { K::project_scratch(w, compute, n) } noexcept -> std::same_as<std::size_t>;
+      { K::project_scratch(n, w, compute, n) } noexcept -> std::same_as<std::size_t>;
       { K::project(workers, w, compute, x, n, n, y, n, scratch) } noexcept;
       // Attention over stored keys and values; into the store; the key side of re-encoding.
       { K::attend_scratch(n, jobs, shape) } noexcept -> std::same_as<std::size_t>;

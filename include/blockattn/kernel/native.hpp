@@ -25,7 +25,7 @@ struct native_kernels {
                    const std::byte* source, std::size_t rows) noexcept;
   static void gather(const packed_matrix& w, std::size_t row, float* out) noexcept;
 
-  [[nodiscard]] static std::size_t project_scratch(const packed_matrix& w, compute_type compute,
+  [[nodiscard]] static std::size_t project_scratch(std::size_t workers, const packed_matrix& w, compute_type compute,
                                                    std::size_t rows) noexcept;
   static void project(executor_ref workers, const packed_matrix& w, compute_type compute, const float* x,
                       std::size_t x_stride, std::size_t rows, float* y, std::size_t y_stride,

@@ -37,9 +37,9 @@ BLOCKATTN_KERNEL void native_kernels::gather(const packed_matrix& w, std::size_t
   gather_row(w, row, out);
 }
 
-BLOCKATTN_KERNEL std::size_t native_kernels::project_scratch(const packed_matrix& w, compute_type compute,
-                                                             std::size_t rows) noexcept {
-  return blockattn::project_scratch(w, compute, rows);
+BLOCKATTN_KERNEL std::size_t native_kernels::project_scratch(std::size_t workers, const packed_matrix& w,
+                                                             compute_type compute, std::size_t rows) noexcept {
+  return blockattn::project_scratch(workers, w, compute, rows);
 }
 BLOCKATTN_KERNEL void native_kernels::project(executor_ref workers, const packed_matrix& w, compute_type compute,
                                               const float* x, std::size_t x_stride, std::size_t rows, float* y,

@@ -33,6 +33,7 @@ struct amx_operands {
   bool accumulate = false;
   const bf16* next = nullptr;    // panels multiplied after these, as far apart: of each, the cache lines of `next_lines`
   std::size_t next_lines = 0;    // steps are prefetched for each run
+  bool near = false;             // panels stay in the L1 cache: rows are loaded past it, and `next` is fetched into it
 };
 
 namespace isa_detail {
@@ -40,23 +41,26 @@ namespace isa_detail {
 // Groups of sixteen columns of one tile product.
 [[nodiscard]] constexpr std::size_t amx_groups(std::size_t height) noexcept { return height > 16 ? 2 : 4; }
 
-template <bool Tall, std::size_t Groups>
+template <bool Tall, std::size_t Groups, bool Near>
 struct amx_kernel;
 
 // One run of K: both halves of the rows against two panels. Tile numbers are constants of the instructions.
-template <std::size_t Groups>
-struct amx_kernel<true, Groups> {
+template <std::size_t Groups, bool Near>
+struct amx_kernel<true, Groups, Near> {
   static_assert(Groups == 1 || Groups == 2);
   static BLOCKATTN_INLINE void run(const bf16* rows, std::size_t row_bytes, std::size_t lower, const bf16* panel,
                                    std::size_t step_bytes, std::size_t group_stride) noexcept {
+    const auto* below = reinterpret_cast<const std::byte*>(rows) + lower * row_bytes;
     _tile_loadd(6, panel, step_bytes);
-    _tile_loadd(4, rows, row_bytes);
+    if constexpr (Near) _tile_stream_loadd(4, rows, row_bytes);
+    else _tile_loadd(4, rows, row_bytes);
     _tile_dpbf16ps(0, 4, 6);
     if constexpr (Groups == 2) {
       _tile_loadd(7, panel + group_stride, step_bytes);
       _tile_dpbf16ps(1, 4, 7);
     }
-    _tile_loadd(5, reinterpret_cast<const std::byte*>(rows) + lower * row_bytes, row_bytes);
+    if constexpr (Near) _tile_stream_loadd(5, below, row_bytes);
+    else _tile_loadd(5, below, row_bytes);
     _tile_dpbf16ps(2, 5, 6);
     if constexpr (Groups == 2) _tile_dpbf16ps(3, 5, 7);
   }
@@ -90,7 +94,7 @@ struct amx_kernel<true, Groups> {
 
 // The same for at most sixteen rows against one, two or four panels.
 template <std::size_t Groups>
-struct amx_kernel<false, Groups> {
+struct amx_kernel<false, Groups, false> {
   static_assert(Groups == 1 || Groups == 2 || Groups == 4);
   static BLOCKATTN_INLINE void run(const bf16* rows, std::size_t row_bytes, std::size_t, const bf16* panel,
                                    std::size_t step_bytes, std::size_t group_stride) noexcept {
@@ -135,9 +139,9 @@ struct amx_kernel<false, Groups> {
   }
 };
 
-template <bool Tall, std::size_t Groups>
+template <bool Tall, std::size_t Groups, bool Near = false>
 void amx_tile(std::size_t lower, const amx_operands& o) noexcept {
-  using kernel = amx_kernel<Tall, Groups>;
+  using kernel = amx_kernel<Tall, Groups, Near>;
   const std::size_t row_bytes = o.row_stride * sizeof(bf16), step_bytes = o.step_stride * sizeof(bf16);
   const std::size_t out_bytes = o.out_stride * sizeof(float), whole = o.steps / amx_steps, rest = o.steps % amx_steps;
   // Compilers take the intrinsics for code that touches no memory.
@@ -150,7 +154,10 @@ void amx_tile(std::size_t lower, const amx_operands& o) noexcept {
   for (std::size_t b = 0; b < whole; ++b) {
     kernel::run(rows, row_bytes, lower, panel, step_bytes, o.group_stride);
     for (std::size_t i = 0; i < o.next_lines; ++i, next += step_bytes)
-      for (std::size_t g = 0; g < Groups; ++g) prefetch(reinterpret_cast<const void*>(next + g * next_stride));
+      for (std::size_t g = 0; g < Groups; ++g) {
+        const auto* const at = reinterpret_cast<const void*>(next + g * next_stride);
+        Near ? prefetch_near(at) : prefetch(at);
+      }
     rows += o.run_stride;
     panel += o.step_stride * amx_steps;
   }
@@ -178,7 +185,9 @@ inline void amx_multiply(std::size_t height, std::size_t groups, amx_operands o)
     std::size_t now = 1;
     if (height > 16) {
       now = groups >= 2 ? 2 : 1;
-      (now == 2 ? isa_detail::amx_tile<true, 2> : isa_detail::amx_tile<true, 1>)(lower, o);
+      (now == 1 ? isa_detail::amx_tile<true, 1>
+       : o.near ? isa_detail::amx_tile<true, 2, true>
+                : isa_detail::amx_tile<true, 2>)(lower, o);
     } else {
       now = groups >= 4 ? 4 : groups >= 2 ? 2 : 1;
       (now == 4   ? isa_detail::amx_tile<false, 4>

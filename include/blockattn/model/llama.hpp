@@ -237,7 +237,7 @@ void llama<Kernels, Allocator>::forward(const forward_pass& pass, const kv_shape
     for (const stacked_matrix* w : {&any.qkv, &any.out, &any.gate_up, &any.down, &head_})
       for (std::size_t p = 0; p < w->parts; ++p)
         for (const compute_type how : {compute, compute_})
-          kernel_scratch = std::max(kernel_scratch, Kernels::project_scratch(w->part[p], how, rows));
+          kernel_scratch = std::max(kernel_scratch, Kernels::project_scratch(workers.concurrency(), w->part[p], how, rows));
   }
   const auto work = scratch.template take<std::byte>(kernel_scratch);
   const auto gate_up = scratch.template take<float>(gated_rows * 2 * c.ffn);

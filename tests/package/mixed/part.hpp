@@ -22,7 +22,7 @@ double run_kernels() {
   aligned_buffer<> panels(packed.bytes());
   packed.data = panels.data();
   native_kernels::pack(workers, packed, panels.data(), 0, dtype::f32, reinterpret_cast<const std::byte*>(w.data()), rows);
-  aligned_buffer<> scratch(native_kernels::project_scratch(packed, compute_type::f32, n));
+  aligned_buffer<> scratch(native_kernels::project_scratch(workers.concurrency(), packed, compute_type::f32, n));
   native_kernels::project(workers, packed, compute_type::f32, x.data(), cols, n, y.data(), rows, scratch.bytes());
   double worst = 0;
   for (std::size_t i = 0; i < n; ++i)
