@@ -44,7 +44,7 @@ void gate_packed(executor_ref workers, const packed_matrix& w, const amx_plan& p
     o.run_stride = plan.height * amx_depth;
     o.step_stride = panel_width * 2;
     o.out_stride = amx_depth;
-    o.near = plan.near;
+    o.near = true;
     // All rows of the task times the panels from `at` on, in one block; `next` will be multiplied after them.
     struct place {
       std::size_t block, panel;
@@ -81,9 +81,8 @@ void gate_packed(executor_ref workers, const packed_matrix& w, const amx_plan& p
         }
       }
     };
-    const std::size_t part = plan.waits() ? plan.part_blocks(count) : plan.blocks;
-    for (std::size_t first_block = 0; first_block < plan.blocks; first_block += part) {
-      const std::size_t last_block = std::min(plan.blocks, first_block + part);
+    for (std::size_t first_block = 0; first_block < plan.blocks; first_block += plan.part_blocks) {
+      const std::size_t last_block = std::min(plan.blocks, first_block + plan.part_blocks);
       for (std::size_t panel = first_panel; panel < last_panel; panel += 2) {
         const std::size_t groups = std::min<std::size_t>(2, half - panel);
         float* const gates = sums + (plan.waits() ? (panel - first_panel) / 2 * gate_sums : 0);
@@ -117,7 +116,7 @@ void gate_packed(executor_ref workers, const packed_matrix& w, const amx_plan& p
                       gate_up.rows % (2 * panel_width) == 0 && gate_up.rows != 0 && down.cols == gate_up.rows / 2;
   if (served)
     return isa_detail::amx_scratch_bytes(workers, gate_up, rows) + isa_detail::amx_scratch_bytes(workers, down, rows) +
-           workers * isa_detail::kept_gate_sums({gate_up, rows, &isa_detail::stored_pairs::block_runs}) * sizeof(float);
+           workers * isa_detail::kept_gate_sums({gate_up, rows, isa_detail::stored_pairs::few_runs}) * sizeof(float);
 #endif
   return 0;
 }
@@ -135,8 +134,8 @@ inline void feed_forward([[maybe_unused]] executor_ref workers, [[maybe_unused]]
 #if BLOCKATTN_HAS_AMX
   using namespace isa_detail;
   const bool stored = gate_up.type == dtype::bf16, down_stored = down.type == dtype::bf16;
-  const amx_plan in(gate_up, rows, stored ? &stored_pairs::block_runs : &expanded_pairs::block_runs);
-  const amx_plan out(down, rows, down_stored ? &stored_pairs::block_runs : &expanded_pairs::block_runs);
+  const amx_plan in(gate_up, rows, stored ? stored_pairs::few_runs : expanded_pairs::few_runs);
+  const amx_plan out(down, rows, down_stored ? stored_pairs::few_runs : expanded_pairs::few_runs);
   const std::size_t threads = workers.concurrency();
   std::byte* const second = scratch.data() + amx_scratch_bytes(threads, gate_up, rows);
   bf16* const packed = reinterpret_cast<bf16*>(scratch.data());

@@ -22,32 +22,31 @@ inline namespace BLOCKATTN_ISA {
 
 namespace isa_detail {
 
-/// How a product is cut. `of_height`: the runs of a block of K, for tiles of so many rows, where rows are few.
+/// How a product is cut. Up to sixteen rows, one short tile, read panels as they lie, in blocks of `few_runs` runs of K.
+///
+/// With more rows a block of two panels, 16 KiB, stays in the L1 cache for all rows of a task, which stream past it from the
+/// L2 cache. Sums of such blocks are kept beside each other: rows of outputs that lie KiB apart share few sets of a cache.
 struct amx_plan {
-  static constexpr std::size_t most_tiles = 8;  // 1 MiB of rows of one part, half of the L2 cache of these processors
-  // Many rows: a block of two panels, 16 KiB, stays in the L1 cache for all rows of a task, which stream past it from the
-  // L2 cache. Sums are kept beside each other, since rows of outputs that lie KiB apart share few sets of a cache.
-  static constexpr std::size_t near_tiles = 4, near_runs = 8;
-  static constexpr std::size_t part_runs = 64;  // of K, whose rows stay in the L2 cache
+  static constexpr std::size_t near_runs = 8;
+  static constexpr std::size_t most_tiles = 8;                    // of one task
+  static constexpr std::size_t most_part = 8 * 64;                // runs of its tiles, 1 MiB: half of the L2 cache
 
   std::size_t rows, runs, height = 0, tiles = 0, block_runs = 1, blocks = 0;
-  bool near = false;
+  std::size_t part_blocks = 1;  // blocks of one part of K, whose rows stay in the L2 cache
+  bool near;
 
-  amx_plan(const packed_matrix& w, std::size_t n, std::size_t (*of_height)(std::size_t) noexcept) noexcept
-      : rows(n), runs(ceil_div(w.cols, amx_depth)) {
+  amx_plan(const packed_matrix& w, std::size_t n, std::size_t few_runs) noexcept
+      : rows(n), runs(ceil_div(w.cols, amx_depth)), near(n > 16) {
     if (n == 0) return;
     height = ceil_div(n, ceil_div(n, amx_rows));
     tiles = ceil_div(n, height);
-    near = tiles >= near_tiles;
-    block_runs = near ? near_runs : of_height(height);
+    block_runs = near ? near_runs : few_runs;
     blocks = ceil_div(runs, block_runs);
-  }
-  /// Blocks of one part of K, for a task of so many tiles. One tile stays in the L1 cache: weights are read as they lie.
-  [[nodiscard]] std::size_t part_blocks(std::size_t task_tiles) const noexcept {
-    return task_tiles == 1 ? blocks : std::max<std::size_t>(1, part_runs / block_runs);
+    const std::size_t task_tiles = ceil_div(tiles, ceil_div(tiles, most_tiles));
+    part_blocks = near ? most_part / task_tiles / near_runs : blocks;
   }
   /// Whether sums wait for another part of K, so that all those of a task are kept.
-  [[nodiscard]] bool waits() const noexcept { return near && runs > part_runs; }
+  [[nodiscard]] bool waits() const noexcept { return blocks > part_blocks; }
   [[nodiscard]] std::size_t scratch_bytes() const noexcept { return tiles * height * runs * amx_depth * sizeof(bf16); }
   [[nodiscard]] std::size_t runs_of(std::size_t block) const noexcept {
     return std::min(block_runs, runs - block * block_runs);
@@ -85,8 +84,7 @@ inline void amx_pack_rows(const amx_plan& plan, std::size_t cols, const float* x
 
 /// Panels of bf16, multiplied where they lie.
 struct stored_pairs {
-  // Two panels of a block take 64 KiB, its rows 64 KiB for every 32 of them: both stream from the L2 cache.
-  static constexpr std::size_t block_runs(std::size_t) noexcept { return 64; }
+  static constexpr std::size_t few_runs = 64;
 
   explicit stored_pairs(const packed_matrix& w) noexcept : w_(w) {}
   [[nodiscard]] const bf16* panels(std::size_t panel, std::size_t, std::size_t run, std::size_t) noexcept {
@@ -102,8 +100,7 @@ struct stored_pairs {
 
 /// Panels of quantised weights or f16, decoded into a buffer.
 struct expanded_pairs {
-  static constexpr std::size_t room = 64;  // tiles: 64 KiB, half of them are read again from the L2 cache
-  static constexpr std::size_t block_runs(std::size_t height) noexcept { return room / amx_groups(height); }
+  static constexpr std::size_t few_runs = 16;  // of four panels: 64 KiB
 
   explicit expanded_pairs(const packed_matrix& w) noexcept : w_(w) {}
   [[nodiscard]] const bf16* panels(std::size_t panel, std::size_t groups, std::size_t run, std::size_t runs) noexcept {
@@ -127,13 +124,13 @@ struct expanded_pairs {
 
  private:
   const packed_matrix& w_;
-  alignas(alignment) bf16 buffer_[room * pair_run_elements];
+  alignas(alignment) bf16 buffer_[4 * few_runs * pair_run_elements];
 };
 
 /// All rows, rounded, where the plan says.
 inline void amx_pack(executor_ref workers, const amx_plan& plan, std::size_t cols, const float* x, std::size_t x_stride,
                      bf16* packed) noexcept {
-  const std::size_t part = std::max<std::size_t>(1, amx_plan::part_runs / plan.block_runs);
+  const std::size_t part = std::max<std::size_t>(1, 64 / plan.block_runs);
   const std::size_t count = ceil_div(plan.blocks, part) * plan.tiles;
   const auto pack = [&](std::size_t i) {
     const std::size_t first = i / plan.tiles * part, tile = i % plan.tiles;
@@ -212,7 +209,6 @@ void multiply_packed(executor_ref workers, const packed_matrix& w, const amx_pla
     o.step_stride = panel_width * 2;
     o.near = plan.near;
     float* const sums = kept + worker * amx_kept_sums(plan);
-    const std::size_t part = plan.part_blocks(count);
     // All rows of the task times the panels from `panel` on, in one block of the part that begins with `first_block`.
     const auto multiply = [&](std::size_t first_block, std::size_t block, std::size_t panel) {
       const std::size_t first_run = block * plan.block_runs, runs = plan.runs_of(block);
@@ -223,7 +219,7 @@ void multiply_packed(executor_ref workers, const packed_matrix& w, const amx_pla
       o.panel = from.panels(panel, groups, first_run, runs);
       o.group_stride = from.group_stride(runs);
       // What is read next is on its way while these are multiplied, a part with each tile of rows.
-      const bool stays = plan.near && block + 1 < std::min(plan.blocks, first_block + part);
+      const bool stays = plan.near && block + 1 < std::min(plan.blocks, first_block + plan.part_blocks);
       const bool more = stream || (Panels::ahead && (stays || panel + 2 * widest <= last_panel));
       const std::size_t lines = more ? ceil_div(amx_steps, count) : 0;
       const bf16* next = nullptr;
@@ -248,23 +244,23 @@ void multiply_packed(executor_ref workers, const packed_matrix& w, const amx_pla
         if (!direct && (!plan.near || block + 1 == plan.blocks)) amx_put(o.out, width, rows, columns, to, y_stride);
       }
     };
-    for (std::size_t first_block = 0; first_block < plan.blocks; first_block += part)
+    for (std::size_t first_block = 0; first_block < plan.blocks; first_block += plan.part_blocks)
       for (std::size_t panel = first_panel; panel < last_panel; panel += widest)
-        for (std::size_t block = first_block; block < std::min(plan.blocks, first_block + part); ++block)
+        for (std::size_t block = first_block; block < std::min(plan.blocks, first_block + plan.part_blocks); ++block)
           multiply(first_block, block, panel);
     _mm_sfence();  // lines that went past the caches are there before the task ends
   });
 }
 
 [[nodiscard]] inline std::size_t amx_scratch_bytes(std::size_t workers, const packed_matrix& w, std::size_t rows) noexcept {
-  const amx_plan plan(w, rows, &stored_pairs::block_runs);  // for any length of blocks
+  const amx_plan plan(w, rows, stored_pairs::few_runs);  // no size depends on it
   return plan.scratch_bytes() + workers * amx_kept_sums(plan) * sizeof(float);
 }
 
 template <class Panels>
 void project_tiles(executor_ref workers, const packed_matrix& w, const float* x, std::size_t x_stride, std::size_t rows,
                    float* y, std::size_t y_stride, std::span<std::byte> scratch) noexcept {
-  const amx_plan plan(w, rows, &Panels::block_runs);
+  const amx_plan plan(w, rows, Panels::few_runs);
   BLOCKATTN_EXPECTS(scratch.size() >= amx_scratch_bytes(workers.concurrency(), w, rows));
   bf16* const packed = reinterpret_cast<bf16*>(scratch.data());
   float* const kept = reinterpret_cast<float*>(scratch.data() + plan.scratch_bytes());
