@@ -45,7 +45,7 @@ void gate_packed(executor_ref workers, const packed_matrix& w, const amx_plan& p
     o.step_stride = panel_width * 2;
     o.out_stride = amx_depth;
     o.near = true;
-    // All rows of the task times the panels from `at` on, in one block; `next` will be multiplied after them.
+    // All rows of the task times the panels from `at` on, in one block; those `after` come next.
     struct place {
       std::size_t block, panel;
     };

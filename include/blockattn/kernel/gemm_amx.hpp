@@ -28,8 +28,8 @@ namespace isa_detail {
 /// L2 cache. Sums of such blocks are kept beside each other: rows of outputs that lie KiB apart share few sets of a cache.
 struct amx_plan {
   static constexpr std::size_t near_runs = 8;
-  static constexpr std::size_t most_tiles = 8;                    // of one task
-  static constexpr std::size_t most_part = 8 * 64;                // runs of its tiles, 1 MiB: half of the L2 cache
+  static constexpr std::size_t most_tiles = 8;       // of one task
+  static constexpr std::size_t most_part = 8 * 64;   // runs of its tiles, 1 MiB: half of the L2 cache
 
   std::size_t rows, runs, height = 0, tiles = 0, block_runs = 1, blocks = 0;
   std::size_t part_blocks = 1;  // blocks of one part of K, whose rows stay in the L2 cache
