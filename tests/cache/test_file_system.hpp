@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <blockattn/cache/file_system.hpp>
 #include <cerrno>
+#include <csignal>
 #include <cstddef>
 #include <filesystem>
 #include <memory>
@@ -33,6 +34,7 @@ struct file_controls {
   std::size_t calls = 0;            // so far
   std::size_t fail_at = never;      // the first call that fails, counted from 0
   std::size_t failures = 1;         // how many do
+  std::size_t die_at = never;       // the call at which this process is killed
   int reason = EIO;
   std::size_t write_limit = never;  // the most bytes of one write
   std::size_t room = never;         // bytes that can still be written
@@ -42,6 +44,7 @@ struct file_controls {
 
   bool refuses() noexcept {
     const std::size_t call = calls++;
+    if (call == die_at) std::raise(SIGKILL);
     return call >= fail_at && call - fail_at < failures;
   }
   void note(file_event e) {
