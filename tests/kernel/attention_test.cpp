@@ -398,6 +398,28 @@ TEST_CASE("long contexts in parts equal the whole", "[attention]") {
   CHECK(apart < bound(type));
 }
 
+TEST_CASE("errors do not grow with forty thousand keys", "[attention]") {
+  // Values beside one: nothing cancels, so a sum that loses its last bits with every step would show.
+  const dtype type = GENERATE(dtype::f32, dtype::bf16);
+  problem p(2, 1, 32, type, rope_layout::half_split, 32);
+  std::vector<segment_data> data;
+  std::int64_t start = 0;
+  for (std::size_t n : {30000u, 7u, 10000u}) {
+    std::vector<float> keys(n * 32), values(n * 32);
+    for (float& x : keys) x = p.draw();
+    for (float& x : values) x = 1.0f + 0.25f * p.draw();
+    data.push_back(p.store(keys, values, n, start, true));
+    start += static_cast<std::int64_t>(n);
+  }
+  for (std::size_t rows : {std::size_t{1}, std::size_t{17}}) {
+    request r(p, from(start, rows), data);
+    run(p, r);
+    const double worst = error_of(p, r, data);
+    INFO("rows " << rows << " error " << worst);
+    CHECK(worst < 0);
+  }
+}
+
 TEST_CASE("query side equals key side", "[attention]") {
   // The same keys, once at their local positions with turned queries, once turned to where they stand. In bf16 the two
   // round different numbers: each is compared with its own dense result elsewhere, here with a bf16 bound.
