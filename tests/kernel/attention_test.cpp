@@ -416,7 +416,7 @@ TEST_CASE("errors do not grow with forty thousand keys", "[attention]") {
     run(p, r);
     const double worst = error_of(p, r, data);
     INFO("rows " << rows << " error " << worst);
-    CHECK(worst < 0);
+    CHECK(worst < (type == dtype::bf16 && has_bf16_dot ? 1e-4 : 2e-6));
   }
 }
 

@@ -96,9 +96,10 @@ class int8_rows : public stacked_rows {
       : stacked_rows(job, shape, task, memory, row_tiles(task.tokens * group_of(shape))), w_(memory) {}
 
   void attend(std::size_t first, std::size_t last) noexcept {
-    for_steps(first, last, [&](const kv_segment& segment, std::size_t at) {
-      turn_queries(segment.turn);
-      attend_step(segment, at);
+    for_steps(first, last, [&](const segment_step& now, const segment_step& next) {
+      turn_queries(now.segment->turn);
+      if (tiles_.count == 1) begin_asking(next);
+      attend_step(*now.segment, now.at);
     });
   }
 
@@ -138,21 +139,17 @@ class int8_rows : public stacked_rows {
     const auto* const v =
         reinterpret_cast<const std::int8_t*>(segment.values + head * segment.value_stride) + tile * kv.value_tile();
     const std::size_t scales = head * segment.scale_stride + at;
-    const std::size_t half = ceil_div(keys, panel_width) * kv.value_tile() / 2;
-    const bool is_stream = tiles_.count == 1;  // few rows
     any_ = choose_key_tiles(start, keys, 1, w_.ranges);
-    if (is_stream) ask(v, half);
     score(k, kv.key_tile());
-    if (is_stream) ask(v + half, half);
     weigh_scores(start, keys, segment.key_scales + scales, segment.value_scales + scales);
-    if (is_stream) ask(k + step_keys / panel_width * kv.key_tile(), next_tiles(segment, at) * kv.key_tile());
     add_values(v, kv.value_tile());
   }
 
   // Products of queries and codes. Key tiles are the outer loop, as in attention.hpp.
-  void score(const std::int8_t* keys, std::size_t key_tile) const noexcept {
+  void score(const std::int8_t* keys, std::size_t key_tile) noexcept {
     const std::size_t groups = tile_groups(tiles_.size(0));
     for (std::size_t g = any_.first; g < any_.last; g += groups) {
+      ask();
       for (std::size_t t = 0; t < tiles_.count; ++t) {
         const std::size_t from = std::max(g, w_.ranges[t].first), to = std::min(g + groups, w_.ranges[t].last);
         if (from >= to) continue;
@@ -167,19 +164,21 @@ class int8_rows : public stacked_rows {
   }
 
   void weigh_scores(std::int64_t start, std::size_t keys, const float* key_scales,
-                    const float* value_scales) const noexcept {
+                    const float* value_scales) noexcept {
     const bool all_seen = sees_all(start, keys);
     for_rows(0, tiles_.count, w_.ranges, [&](std::size_t r, tile_range of) {
       float* scores = w_.scores + r * step_keys + of.first * panel_width;
       scale_scores(scores, of.last - of.first, key_scales + of.first * panel_width, w_.step_of[r]);
       if (!all_seen) mask_row(scores, r, of, start, keys);
       w_.top[r] = largest(scores, of.last - of.first, w_.max[r]);
+      ask();
     });
     raise(w_.max, w_.top, w_.factor, rows_);
     for_rows(0, tiles_.count, w_.ranges, [&](std::size_t r, tile_range of) {
       const std::size_t offset = r * step_keys + of.first * panel_width;
       w_.unit[r] = weigh(w_.scores + offset, of.last - of.first, w_.max[r], w_.factor[r],
                          value_scales + of.first * panel_width, w_.weights + offset, w_.sum + r * panel_width);
+      ask();
     });
   }
 
@@ -218,7 +217,7 @@ class int8_rows : public stacked_rows {
   }
 
   // o = o * 2^(max before - max) + the products of weights and codes.
-  void add_values(const std::int8_t* values, std::size_t value_tile) const noexcept {
+  void add_values(const std::int8_t* values, std::size_t value_tile) noexcept {
     const std::size_t groups = tile_groups(tiles_.size(0)), all = width_ / panel_width;
     for (std::size_t g = 0; g < all; g += groups) {
       for (std::size_t t = 0; t < tiles_.count; ++t) {
@@ -242,6 +241,7 @@ class int8_rows : public stacked_rows {
       } else {
         fold(values_of, w_.factor[r], step, width_);
       }
+      ask();
     });
   }
 

@@ -57,6 +57,40 @@ struct row_memory {
   }
 };
 
+// Up to 128 keys of a segment, from key `at` on. No segment: none.
+struct segment_step {
+  const kv_segment* segment = nullptr;
+  std::size_t at = 0;
+};
+
+// Few rows read keys and values once, and reading is what takes time: what the next step reads is asked for a few lines at a
+// time, between the pieces of this one's work. A core has a dozen lines or so under way; more at once would stand in its way.
+class line_asker {
+ public:
+  void add(const void* run, std::size_t bytes) noexcept {
+    const auto* const begin = static_cast<const std::byte*>(run);
+    runs_[count_++] = {begin, begin + bytes};
+    lines_ += ceil_div(bytes, line);
+  }
+  /// Between how many pieces of work the lines are shared out.
+  void share(std::size_t pieces) noexcept { each_ = ceil_div(lines_, pieces); }
+  void ask() noexcept {
+    for (std::size_t left = each_; left != 0 && first_ != count_;) {
+      lines_of& run = runs_[first_];
+      for (; left != 0 && run.at < run.end; run.at += line, --left) prefetch(run.at);
+      if (run.at >= run.end) ++first_;
+    }
+  }
+
+ private:
+  static constexpr std::size_t line = 64;
+  struct lines_of {
+    const std::byte *at = nullptr, *end = nullptr;
+  };
+  lines_of runs_[4];  // keys, values and the scales of both
+  std::size_t first_ = 0, count_ = 0, lines_ = 0, each_ = 0;
+};
+
 class stacked_rows {
  public:
   stacked_rows(const attention_job& job, const attention_shape& shape, const attention_task& task,
@@ -94,10 +128,11 @@ class stacked_rows {
   }
 
  protected:
-  // Calls f(segment, first key) for the steps [first, last) of all segments that some row sees.
+  // Calls f(step, the one after it) for the steps [first, last) of all segments that some row sees.
   template <class F>
   void for_steps(std::size_t first, std::size_t last, F&& f) const noexcept {
     std::size_t before = 0, steps = 0;  // steps of the segments so far, and of the current one
+    segment_step found;
     for (const kv_segment& segment : job_.segments) {
       before += steps;
       steps = steps_of(segment);
@@ -108,8 +143,13 @@ class stacked_rows {
       const std::size_t from =
           std::max(static_cast<std::size_t>(seen.first) / step_keys, std::max(first, before) - before);
       const std::size_t to = std::min(ceil_div(static_cast<std::size_t>(seen.last), step_keys), last - before);
-      for (std::size_t s = from; s < to; ++s) f(segment, s * step_keys);
+      for (std::size_t s = from; s < to; ++s) {
+        const segment_step next{&segment, s * step_keys};
+        if (found.segment != nullptr) f(found, next);
+        found = next;
+      }
     }
+    if (found.segment != nullptr) f(found, segment_step{});
   }
 
   [[nodiscard]] std::size_t token(std::size_t r) const noexcept { return task_.first_token + r / group_; }
@@ -159,16 +199,26 @@ class stacked_rows {
                              keys - skipped));
   }
 
-  // Keys and values that few rows read once, and reading is what takes time: a run of bytes is asked for while something
-  // else is computed.
-  static void ask(const void* run, std::size_t bytes) noexcept {
-    for (std::size_t i = 0; i < bytes; i += 64) prefetch(static_cast<const std::byte*>(run) + i);
+  // Begins to ask for the keys and values of a step, of which there may be none.
+  void begin_asking(const segment_step& next) noexcept {
+    asker_ = {};
+    if (next.segment == nullptr) return;
+    const kv_segment& s = *next.segment;
+    const kv_shape kv{1, shape_.kv_heads, shape_.head_dim, shape_.type};
+    const std::size_t head = task_.kv_head, first = next.at / panel_width;
+    const std::size_t tiles = ceil_div(std::min(step_keys, s.tokens - next.at), panel_width);
+    const std::size_t key_bytes = kv.key_tile() * kv.element_bytes(), value_bytes = kv.value_tile() * kv.element_bytes();
+    asker_.add(s.keys + head * s.key_stride + first * key_bytes, tiles * key_bytes);
+    asker_.add(s.values + head * s.value_stride + first * value_bytes, tiles * value_bytes);
+    if (shape_.type == dtype::i8) {
+      const std::size_t at = head * s.scale_stride + next.at, bytes = tiles * panel_width * sizeof(float);
+      asker_.add(s.key_scales + at, bytes);
+      asker_.add(s.value_scales + at, bytes);
+    }
+    asker_.share(2 + 3 * rows_);  // groups of keys, then scores, weights and sums of each row
   }
-  // Tiles of sixteen keys in the step behind the one that begins at key `at`.
-  [[nodiscard]] static std::size_t next_tiles(const kv_segment& segment, std::size_t at) noexcept {
-    const std::size_t done = std::min(at + step_keys, segment.tokens);
-    return ceil_div(std::min(step_keys, segment.tokens - done), panel_width);
-  }
+  // Between two pieces of work.
+  BLOCKATTN_INLINE void ask() noexcept { asker_.ask(); }
 
   // Calls f(row, range) for the rows of register tiles [first, last) that compute some keys of a step.
   template <class F>
@@ -231,6 +281,7 @@ class stacked_rows {
   row_tiles tiles_;
 
  private:
+  line_asker asker_;
   std::int64_t low_ = 0;  // smallest and largest position of all rows
   std::int64_t high_ = 0;
 };

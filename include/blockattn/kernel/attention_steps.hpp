@@ -74,9 +74,10 @@ class task_rows : public stacked_rows {
 
   // The whole of Block-Attention: streaming softmax over the segments, or over steps [first, last) of them.
   void attend(std::size_t first, std::size_t last) noexcept {
-    for_steps(first, last, [&](const kv_segment& segment, std::size_t at) {
-      turn_queries(segment.turn);
-      attend_step(begin_step(segment, at));
+    for_steps(first, last, [&](const segment_step& now, const segment_step& next) {
+      turn_queries(now.segment->turn);
+      if (asks_) begin_asking(next);
+      attend_step(begin_step(*now.segment, now.at));
     });
   }
 
@@ -90,7 +91,6 @@ class task_rows : public stacked_rows {
     const operand* value_panels = nullptr;
     const float* key_scales = nullptr;  // of codes
     const float* value_scales = nullptr;
-    std::size_t next_tiles = 0;  // tiles of sixteen keys in the next step of the segment
   };
 
   // Register tiles [first, last) of the task's rows.
@@ -127,7 +127,6 @@ class task_rows : public stacked_rows {
     key_step step;
     step.start = segment.start + static_cast<std::int64_t>(at);
     step.keys = std::min(step_keys, segment.tokens - at);
-    step.next_tiles = next_tiles(segment, at);
     // In whole steps of the product of weights and values: masked scores weigh nothing.
     step.any = choose_key_tiles(step.start, step.keys, Tiles::key_tiles, w_.ranges);
     if constexpr (is_coded) {
@@ -147,17 +146,12 @@ class task_rows : public stacked_rows {
     return step;
   }
 
-  void attend_step(const key_step& step) const noexcept {
+  void attend_step(const key_step& step) noexcept {
     for (std::size_t t = 0; t < tiles_.count; t += Tiles::band_tiles) {
       band of{t, std::min(t + Tiles::band_tiles, tiles_.count), tiles_.begin(t), 0};
       of.rows = tiles_.begin(of.last - 1) + tiles_.size(of.last - 1) - of.first_row;
-      const std::size_t half = ceil_div(step.keys, panel_width) * kv_.value_tile() / 2;
-      if (asks_) ask(step.value_panels, half * sizeof(operand));
       score(step, of);
-      if (asks_) ask(step.value_panels + half, half * sizeof(operand));
       weigh_scores(step, of);
-      if (asks_)
-        ask(step.key_panels + step_keys / panel_width * kv_.key_tile(), step.next_tiles * kv_.key_tile() * sizeof(operand));
       multiply_values(step, of);
     }
   }
@@ -165,9 +159,10 @@ class task_rows : public stacked_rows {
   // s = q' K^T. Key tiles are the outer loop: each is read once from memory and then from the nearest cache.
   // The operands of a tile are built in place from scalars. A copy of a struct that was written a moment ago would wait
   // for those writes (store forwarding works for equal widths only), which cost 8 % of the whole.
-  void score(const key_step& step, const band& of) const noexcept {
+  void score(const key_step& step, const band& of) noexcept {
     const std::size_t groups = is_stream_ ? stream_tiles : product_.groups();
     for (std::size_t g = step.any.first; g < step.any.last; g += groups) {
+      ask();
       for (std::size_t t = of.first; t < of.last; ++t) {
         const std::size_t from = std::max(g, w_.ranges[t].first), to = std::min(g + groups, w_.ranges[t].last);
         if (from >= to) continue;
@@ -182,7 +177,7 @@ class task_rows : public stacked_rows {
   }
 
   // w = 2^(s - max), after the mask. All maxima come first: their chains of dependent operations then overlap.
-  void weigh_scores(const key_step& step, const band& of) const noexcept {
+  void weigh_scores(const key_step& step, const band& of) noexcept {
     const bool all_seen = sees_all(step.start, step.keys);
     for_rows(of.first, of.last, w_.ranges, [&](std::size_t r, tile_range seen) {
       const std::size_t tiles = seen.last - seen.first, first = seen.first * panel_width;
@@ -193,6 +188,7 @@ class task_rows : public stacked_rows {
       }
       if (!all_seen) mask_row(scores, r, seen, step.start, step.keys);
       w_.top[r] = largest(scores, tiles, w_.max[r]);
+      ask();
     });
     // Whole registers of rows: those behind the band keep their maximum.
     const std::size_t end = of.first_row + of.rows;
@@ -208,11 +204,12 @@ class task_rows : public stacked_rows {
       } else {
         weigh(scores, seen.last - seen.first, w_.max[r], w_.factor[r], weights, w_.sum + r * panel_width);
       }
+      ask();
     });
   }
 
   // o = o * 2^(max before - max) + w V.
-  void multiply_values(const key_step& step, const band& of) const noexcept {
+  void multiply_values(const key_step& step, const band& of) noexcept {
     float* const out = Tiles::carries_sums ? w_.values + of.first_row * width_ : w_.step;
     if constexpr (Tiles::carries_sums) {
       // A maximum rarely rises: most steps have nothing to scale.
@@ -240,6 +237,7 @@ class task_rows : public stacked_rows {
     if constexpr (!Tiles::carries_sums)
       for_rows(of.first, of.last, w_.ranges, [&](std::size_t r, tile_range) {
         fold(w_.values + r * width_, w_.factor[r], w_.step + (r - of.first_row) * width_, width_);
+        ask();
       });
   }
 
