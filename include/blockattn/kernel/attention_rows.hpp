@@ -64,7 +64,7 @@ struct segment_step {
 };
 
 // Few rows read keys and values once, and reading is what takes time: what the next step reads is asked for a few lines at a
-// time, between the pieces of this one's work. A core has a dozen lines or so under way; more at once would stand in its way.
+// time, between the pieces of this one's work. All at once took longer (docs/dead_ends.md).
 class line_asker {
  public:
   void add(const void* run, std::size_t bytes) noexcept {
